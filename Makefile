@@ -1,0 +1,74 @@
+# Everything a contributor runs. `make help` lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# uv comes from PATH, else from PyPI into a virtual environment of its own.
+UV ?= $(shell command -v uv 2>/dev/null || echo build/out/uv/bin/uv)
+RUN := $(UV) run --no-sync
+CLUSTER := $(RUN) python -m tests.cluster
+
+.PHONY: help
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: environment ## from nothing to one rollout that succeeds and one that is taken back, on a real cluster
+	$(RUN) python -m examples.demo
+
+.PHONY: test
+test: check contract-and-e2e ## everything CI checks; ends with pytest's summary
+
+.PHONY: check
+check: environment lint types layers generated unit ## the quick part: under a minute, no cluster
+
+.PHONY: environment
+environment: $(UV)
+	@$(UV) sync --locked --all-extras --quiet
+
+build/out/uv/bin/uv:
+	python3 -m venv build/out/uv
+	build/out/uv/bin/pip install --quiet uv
+
+.PHONY: lint
+lint: environment
+	$(RUN) ruff check --quiet
+	$(RUN) ruff format --check --quiet
+
+.PHONY: types
+types: environment
+	$(RUN) mypy
+
+.PHONY: layers
+layers: environment
+	$(RUN) lint-imports --no-logo 2>&1 | tail -n 3
+
+.PHONY: generate
+generate: environment ## write the CRD, the schemas and the reference from the models
+	$(RUN) python -m tools.generate
+
+.PHONY: generated
+generated: environment
+	$(RUN) python -m tools.generate --check
+
+.PHONY: unit
+unit: environment
+	$(RUN) pytest tests/unit --cov --cov-report=term:skip-covered
+
+.PHONY: contract-and-e2e
+contract-and-e2e: cluster-ready
+	eval "$$($(CLUSTER) env)"; $(RUN) pytest tests/contract tests/e2e -v --durations=15
+
+.PHONY: cluster
+cluster: environment ## bring the kind cluster up, or keep the one that runs
+	$(CLUSTER) up
+
+.PHONY: cluster-ready
+cluster-ready: cluster ## the cluster, with this tree's images and Prometheus in it
+	$(CLUSTER) build
+	$(CLUSTER) load
+	$(CLUSTER) prometheus
+
+.PHONY: cluster-down
+cluster-down: environment ## delete the cluster and stop what was started for it
+	$(CLUSTER) down

@@ -1,0 +1,1 @@
+"""Kanarya: rolls new ML model versions out on evidence and takes them back in seconds."""

@@ -1,0 +1,1 @@
+"""The resources as typed models; `crds/` is generated from here."""

@@ -1,0 +1,67 @@
+"""`kanarya evidence`: read the evidence of a run, and check it offline."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from kanarya.cluster.kubernetes import KubernetesApi
+from kanarya.cluster.port import ROLLOUTS, ApiError
+from kanarya.cluster.store import read_evidence
+from kanarya.decision.replay import first_difference
+
+
+def add_arguments(sub: argparse.ArgumentParser) -> None:
+    """Add this command's options."""
+    actions = sub.add_subparsers(dest="action", required=True, metavar="ACTION")
+    get = actions.add_parser("get", help="print the entries of a run as JSON")
+    get.add_argument("rollout")
+    get.add_argument("--run", dest="run_id", help="run id; default: the latest")
+    get.add_argument("-n", "--namespace", default="default")
+    get.add_argument("--kubeconfig", type=Path)
+    get.add_argument("--context")
+    verify = actions.add_parser("verify", help="check the chain and judge every entry again")
+    verify.add_argument("file", help="what `evidence get` printed; - for standard input")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Read or check; exit code 1 when something does not hold."""
+    try:
+        if arguments.action == "get":
+            entries = asyncio.run(_get(arguments))
+            sys.stdout.write(json.dumps(entries, indent=1) + "\n")
+            return 0
+        text = sys.stdin.read() if arguments.file == "-" else Path(arguments.file).read_text(encoding="utf-8")
+        entries = json.loads(text)
+    except (ApiError, OSError, ValueError) as error:
+        sys.stderr.write(f"kanarya evidence: {error}\n")
+        return 1
+    difference = first_difference(entries)
+    if difference:
+        sys.stderr.write(f"kanarya evidence: {difference}\n")
+        return 1
+    sys.stdout.write(f"{len(entries)} entries, chain unbroken, every verdict the same when judged again\n")
+    return 0
+
+
+async def _get(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    api = await KubernetesApi.connect(kubeconfig=arguments.kubeconfig, context=arguments.context)
+    try:
+        run_id = arguments.run_id
+        if run_id is None:
+            rollout = await api.get(ROLLOUTS, arguments.namespace, arguments.rollout)
+            status = (rollout or {}).get("status", {})
+            history = status.get("history") or [{}]
+            run_id = (status.get("run") or {}).get("id") or history[-1].get("run")
+        if run_id is None:
+            raise ValueError(f"rollout {arguments.rollout} in namespace {arguments.namespace} has had no run")
+        entries = await read_evidence(api, arguments.namespace, arguments.rollout, run_id)
+        if not entries:
+            raise ValueError(f"no evidence of run {run_id} of {arguments.rollout} in namespace {arguments.namespace}")
+        return entries
+    finally:
+        await api.close()

@@ -1,0 +1,1 @@
+"""Kubernetes behind one small port."""

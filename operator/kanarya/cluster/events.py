@@ -1,0 +1,57 @@
+"""Kubernetes Events about a rollout, in `events.k8s.io/v1`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from hashlib import sha256
+
+from kanarya.cluster.port import EVENTS, AlreadyExists, ApiError, KubeApi, Object
+from kanarya.decision.actions import Notice
+
+NOTE_LIMIT = 1000
+
+
+def timestamp(seconds: float) -> str:
+    """Give a time as Kubernetes writes it, to the second."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def micro_timestamp(seconds: float) -> str:
+    """Give a time as Kubernetes writes it, to the microsecond."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def event(rollout: Object, notice: Notice, now: float, instance: str) -> Object:
+    """Give the Event for a notice. Its name depends on what it says and the minute, so that a repeated one is not posted again."""
+    metadata = rollout["metadata"]
+    token = f"{metadata['uid']}/{notice.reason}/{notice.message}/{int(now) // 60}"
+    return {
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": {"name": f"{metadata['name']}.{sha256(token.encode()).hexdigest()[:16]}", "namespace": metadata["namespace"]},
+        "eventTime": micro_timestamp(now),
+        "type": notice.type,
+        "reason": notice.reason,
+        "action": notice.reason,
+        "note": notice.message[:NOTE_LIMIT],
+        "reportingController": "kanarya.dev/operator",
+        "reportingInstance": instance[:128],
+        "regarding": {
+            "apiVersion": rollout["apiVersion"],
+            "kind": rollout["kind"],
+            "name": metadata["name"],
+            "namespace": metadata["namespace"],
+            "uid": metadata["uid"],
+            "resourceVersion": metadata.get("resourceVersion", ""),
+        },
+    }
+
+
+async def post(api: KubeApi, rollout: Object, notice: Notice, now: float, instance: str) -> None:
+    """Post a notice. An Event is a courtesy: failing to post it changes nothing."""
+    try:
+        await api.create(EVENTS, rollout["metadata"]["namespace"], event(rollout, notice, now, instance))
+    except AlreadyExists:
+        return
+    except ApiError:
+        return

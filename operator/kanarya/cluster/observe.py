@@ -1,0 +1,245 @@
+"""One look at the cluster: read what a decision needs, as plain values."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from kanarya.cluster import names, objects
+from kanarya.cluster.objects import Plan, UnusableTarget
+from kanarya.cluster.port import (
+    CONFIGMAPS,
+    DEPLOYMENTS,
+    ENDPOINTSLICES,
+    HTTPROUTES,
+    PODS,
+    REPLICASETS,
+    SERVICES,
+    KubeApi,
+    Object,
+)
+from kanarya.decision.state import Identity
+from kanarya.decision.world import Pods, Route, Stable, Target, World
+
+
+@dataclass(frozen=True)
+class View:
+    """The raw objects of one look; the executor builds on them."""
+
+    target: Object | None = None
+    replicasets: Sequence[Object] = ()
+    stables: Sequence[Object] = ()
+    services: dict[str, Object | None] = field(default_factory=dict)
+    route: Object | None = None
+    settings: Object | None = None
+    endpoints: Sequence[Object] = ()
+    pods: Sequence[Object] = ()
+
+    def replicaset(self, revision: str) -> Object | None:
+        """Give the target's ReplicaSet of a revision."""
+        for body in self.replicasets:
+            if body["metadata"].get("labels", {}).get(names.HASH) == revision:
+                return body
+        return None
+
+
+async def look(api: KubeApi, plan: Plan) -> View:
+    """Read every object that a decision on this rollout may depend on."""
+    namespace, spec = plan.namespace, plan.spec
+    stable, candidate, clients = names.stable_service(plan.name), names.candidate_service(plan.name), spec.service_ref.name
+    (target, route, settings), (stable_svc, candidate_svc, client_svc), (stables, slices) = await asyncio.gather(
+        asyncio.gather(
+            api.get(DEPLOYMENTS, namespace, spec.target_ref.name),
+            api.get(HTTPROUTES, namespace, plan.name),
+            api.get(CONFIGMAPS, namespace, names.settings(plan.name)),
+        ),
+        asyncio.gather(
+            api.get(SERVICES, namespace, stable), api.get(SERVICES, namespace, candidate), api.get(SERVICES, namespace, clients)
+        ),
+        asyncio.gather(
+            api.list(DEPLOYMENTS, namespace, labels={names.ROLLOUT: plan.name, names.TRACK: "stable"}),
+            api.list(ENDPOINTSLICES, namespace, labels={"kubernetes.io/service-name": stable}),
+        ),
+    )
+    replicasets: Sequence[Object] = ()
+    pods: Sequence[Object] = ()
+    if target is not None:
+        selector = target["spec"]["selector"].get("matchLabels", {})
+        replicasets, pods = await asyncio.gather(
+            api.list(REPLICASETS, namespace, labels=selector), api.list(PODS, namespace, labels=selector)
+        )
+        uid = target["metadata"]["uid"]
+        replicasets = [body for body in replicasets if _owned_by(body, uid)]
+    services = {stable: stable_svc, candidate: candidate_svc, clients: client_svc}
+    return View(target, replicasets, stables, services, route, settings, slices, pods)
+
+
+def _owned_by(body: Object, uid: str) -> bool:
+    return any(owner.get("uid") == uid for owner in body["metadata"].get("ownerReferences", []))
+
+
+def current_revision(view: View) -> Identity | None:
+    """Give the identity of the target's current template; None while its controller has not caught up.
+
+    The Deployment controller writes the same revision number on the Deployment and on the ReplicaSet of its template.
+    """
+    target = view.target
+    if target is None or target.get("status", {}).get("observedGeneration", 0) < target["metadata"].get("generation", 0):
+        return None
+    key = "deployment.kubernetes.io/revision"
+    number = target["metadata"].get("annotations", {}).get(key)
+    for body in view.replicasets:
+        if number is not None and body["metadata"].get("annotations", {}).get(key) == number:
+            revision = body["metadata"].get("labels", {}).get(names.HASH)
+            return objects.identity(revision, body["spec"]["template"]) if revision else None
+    return None
+
+
+def check_target(view: View) -> None:
+    """Refuse a target whose pods we could not serve from.
+
+    Raises
+    ------
+    UnusableTarget
+        With what to change.
+    """
+    if view.target is None:
+        return
+    objects.model_port(view.target["spec"]["template"])
+    selector = view.target["spec"]["selector"]
+    if selector.get("matchExpressions"):
+        raise UnusableTarget("the target's selector has matchExpressions: a Service cannot select by them, use matchLabels only")
+    if names.TRACK in selector.get("matchLabels", {}) or view.target["metadata"].get("labels", {}).get(names.TRACK) == "stable":
+        raise UnusableTarget("the target is a stable Deployment of Kanarya itself: name the Deployment that your chart renders")
+
+
+def world_of(plan: Plan, view: View, *, candidate: str | None, changed: float) -> World:
+    """Turn the objects of one look into what a decision may know.
+
+    Parameters
+    ----------
+    candidate
+        Revision whose pods are to be looked at; None when no run is on.
+    changed
+        When target or rollout were last seen to change.
+    """
+    target = view.target
+    stable_service, candidate_service = _selected(plan, view)
+    own, others = _endpoints(plan, view, stable_service)
+    client = view.services.get(plan.spec.service_ref.name)
+    selecting = target is not None and objects.selects(client, target["spec"]["template"])
+    return World(
+        target=None if target is None else Target(current_revision(view), target["spec"].get("replicas", 1), changed),
+        pods=_pods(view, candidate),
+        stables=_stables(view),
+        stable_service=stable_service,
+        candidate_service=candidate_service,
+        stable_endpoints=own,
+        stale_endpoints=others,
+        route=_route(plan, view.route),
+        settings=_settings(view),
+        settings_intact=_settings_intact(plan, view),
+        selecting=(plan.spec.service_ref.name,) if selecting else (),
+        service_exists=client is not None,
+    )
+
+
+def _selected(plan: Plan, view: View) -> tuple[str | None, str | None]:
+    """Give the revisions that the two track Services select; None where a Service is absent or not as we write it."""
+    found: list[str | None] = []
+    for name, key in ((names.stable_service(plan.name), names.REVISION), (names.candidate_service(plan.name), names.HASH)):
+        body = view.services.get(name)
+        selector = (body or {}).get("spec", {}).get("selector") or {}
+        revision = selector.get(key)
+        wanted: dict[str, str] | None = None
+        if revision and key == names.REVISION:
+            wanted = objects.stable_selector(plan, revision)
+        elif revision and view.target is not None:
+            wanted = objects.candidate_selector(view.target, revision)
+        found.append(revision if wanted is not None and wanted == selector and _ports_intact(plan, body) else None)
+    return found[0], found[1]
+
+
+def _ports_intact(plan: Plan, body: Object | None) -> bool:
+    ports = (body or {}).get("spec", {}).get("ports", [])
+    return len(ports) == 1 and ports[0].get("port") == plan.spec.service_ref.port and ports[0].get("name") == "http"
+
+
+def _stables(view: View) -> dict[str, Stable]:
+    found: dict[str, Stable] = {}
+    for body in view.stables:
+        known = objects.stable_identity(body)
+        if known is None or body["metadata"].get("deletionTimestamp"):
+            continue
+        status = body.get("status", {})
+        current = status.get("observedGeneration", 0) >= body["metadata"].get("generation", 0)
+        # Pods of an older template count as available too while a Deployment rolls: only updated ones may.
+        available = min(status.get("availableReplicas", 0), status.get("updatedReplicas", 0)) if current else 0
+        found[known.revision] = Stable(known, body["spec"].get("replicas", 1), available, objects.template_intact(body))
+    return found
+
+
+def _endpoints(plan: Plan, view: View, revision: str | None) -> tuple[int, int]:
+    """Count ready endpoints of the stable Service: those of this revision, and others."""
+    if revision is None:
+        return 0, 0
+    prefix = names.stable_deployment(plan.name, revision) + "-"
+    own = others = 0
+    for piece in view.endpoints:
+        for endpoint in piece.get("endpoints") or []:
+            if endpoint.get("conditions", {}).get("ready") is False:
+                continue
+            if str(endpoint.get("targetRef", {}).get("name", "")).startswith(prefix[:58]):
+                own += 1
+            else:
+                others += 1
+    return own, others
+
+
+def _route(plan: Plan, body: Object | None) -> Route | None:
+    if body is None:
+        return None
+    return Route(
+        weight=objects.route_weight(plan, body),
+        intact=objects.route_intact(plan, body),
+        accepted=objects.route_accepted(body),
+        resource_version=body["metadata"]["resourceVersion"],
+        rolled_back=body["metadata"].get("annotations", {}).get(names.ROLLED_BACK, ""),
+    )
+
+
+def _settings(view: View) -> tuple[str, str | None] | None:
+    document = objects.read_document(view.settings, "settings.json")
+    if not isinstance(document, dict):
+        return None
+    try:
+        tracks = document["tracks"]
+        return tracks["stable"]["revision"], tracks["candidate"]["revision"]
+    except (KeyError, TypeError):
+        return None
+
+
+def _settings_intact(plan: Plan, view: View) -> bool:
+    document, revisions = objects.read_document(view.settings, "settings.json"), _settings(view)
+    if revisions is None or not isinstance(document, dict):
+        return False
+    return bool(document == objects.settings_document(plan, *revisions, document.get("routeGeneration", 0)))
+
+
+def _pods(view: View, candidate: str | None) -> Pods:
+    ready = restarts = 0
+    crashing = ""
+    for pod in view.pods:
+        if candidate is None or pod["metadata"].get("labels", {}).get(names.HASH) != candidate:
+            continue
+        if pod["metadata"].get("deletionTimestamp"):
+            continue
+        status = pod.get("status", {})
+        conditions = {item.get("type"): item.get("status") for item in status.get("conditions", [])}
+        ready += conditions.get("Ready") == "True"
+        for container in status.get("containerStatuses", []):
+            restarts += int(container.get("restartCount", 0))
+            if container.get("state", {}).get("waiting", {}).get("reason") == "CrashLoopBackOff":
+                crashing = pod["metadata"]["name"]
+    return Pods(ready, restarts, crashing)

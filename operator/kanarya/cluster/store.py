@@ -1,0 +1,156 @@
+"""Checkpoint and evidence in ConfigMaps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from kanarya.cluster import names, objects
+from kanarya.cluster.execute import write_config_map
+from kanarya.cluster.objects import Plan
+from kanarya.cluster.port import CONFIGMAPS, AlreadyExists, KubeApi, Object
+from kanarya.decision import evidence
+from kanarya.decision.state import SCHEMA_VERSION, Chain, State
+
+CHECKPOINT_KEY, EVIDENCE_KEY = "checkpoint.json", "evidence.json"
+RUNS_KEPT = 5
+PART_BYTES = 200_000
+"""A part is closed when it has grown to this: a ConfigMap holds at most 1 MiB, and an open part is written again with each entry."""
+
+
+class CheckpointTooNew(Exception):  # noqa: N818 -- reads as the condition it becomes
+    """A newer operator wrote the checkpoint: this one keeps its hands off the weights."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The state found, and a sentence on what could not be read."""
+
+    state: State
+    problem: str = ""
+
+
+async def load(api: KubeApi, plan: Plan, uid: str) -> Loaded:
+    """Read the checkpoint of the rollout with this uid.
+
+    A checkpoint of an earlier rollout of the same name gives its memory of what was rejected, not its run.
+
+    Raises
+    ------
+    CheckpointTooNew
+        When its schema version is one that this operator does not know.
+    """
+    body = await api.get(CONFIGMAPS, plan.namespace, names.checkpoint(plan.name))
+    if body is None:
+        return Loaded(State(uid=uid))
+    document = objects.read_document(body, CHECKPOINT_KEY)
+    if isinstance(document, dict) and isinstance(document.get("schemaVersion"), int) and document["schemaVersion"] > SCHEMA_VERSION:
+        raise CheckpointTooNew(
+            f"ConfigMap {names.checkpoint(plan.name)} has schema version {document['schemaVersion']}, this operator knows "
+            f"{SCHEMA_VERSION}: upgrade the operator"
+        )
+    try:
+        state = State.model_validate(document)
+    except ValidationError:
+        return Loaded(State(uid=uid), f"ConfigMap {names.checkpoint(plan.name)} is not readable; beginning from what the cluster shows")
+    if state.uid != uid:
+        keep = ("attempted", "attempts", "rejected", "last_run", "history")
+        return Loaded(State(uid=uid, **{key: getattr(state, key) for key in keep}))
+    return Loaded(state)
+
+
+async def save(api: KubeApi, plan: Plan, state: State) -> None:
+    """Write the checkpoint."""
+    document = state.model_dump(mode="json", by_alias=True)
+    await write_config_map(api, plan.namespace, objects.config_map(plan, names.checkpoint(plan.name), CHECKPOINT_KEY, document))
+
+
+class EvidenceStore:
+    """Appends entries to the evidence of runs. An entry is written once, however often it is handed over."""
+
+    def __init__(self, api: KubeApi, operator_version: str) -> None:
+        self._api = api
+        self._version = operator_version
+
+    async def append(self, plan: Plan, chain: Chain) -> None:
+        """Write the chain's outbox behind what is stored; entries stored before are skipped by their sequence."""
+        if not chain.outbox:
+            return
+        parts = await self._parts(plan, chain.run)
+        part, document = self._open(plan, chain.run, parts)
+        last = max((entry["sequence"] for stored in parts for entry in _entries(stored)), default=0)
+        fresh = [entry for entry in chain.outbox if entry["sequence"] > last]
+        while fresh:
+            document["entries"].append(fresh.pop(0))
+            full = len(json.dumps(document)) >= PART_BYTES
+            if full or not fresh:
+                document["closed"] = full
+                await self._write(plan, chain.run, part, document)
+            if full:
+                part, document = part + 1, self._empty(plan, chain.run, part + 1)
+        if not parts:
+            await self._prune(plan)
+
+    async def _parts(self, plan: Plan, run: str) -> list[Object]:
+        found = await self._api.list(CONFIGMAPS, plan.namespace, labels={names.ROLLOUT: plan.name, names.RUN: run})
+        return sorted(found, key=lambda body: int(body["metadata"]["name"].rsplit("-", 1)[1]))
+
+    def _open(self, plan: Plan, run: str, parts: Sequence[Object]) -> tuple[int, dict[str, Any]]:
+        if not parts:
+            return 1, self._empty(plan, run, 1)
+        document = objects.read_document(parts[-1], EVIDENCE_KEY)
+        if parts[-1].get("immutable") or not isinstance(document, dict) or not isinstance(document.get("entries"), list):
+            return len(parts) + 1, self._empty(plan, run, len(parts) + 1)
+        return len(parts), document
+
+    def _empty(self, plan: Plan, run: str, part: int) -> dict[str, Any]:
+        return {
+            "schemaVersion": evidence.SCHEMA_VERSION,
+            "rollout": plan.name,
+            "namespace": plan.namespace,
+            "run": run,
+            "part": part,
+            "closed": False,
+            "operatorVersion": self._version,
+            "entries": [],
+        }
+
+    async def _write(self, plan: Plan, run: str, part: int, document: dict[str, Any]) -> None:
+        body = objects.config_map(plan, names.evidence(plan.name, run, part), EVIDENCE_KEY, document, {names.RUN: run})
+        body["data"][EVIDENCE_KEY] = json.dumps(document, sort_keys=True)
+        if document["closed"]:
+            body["immutable"] = True
+        try:
+            await self._api.create(CONFIGMAPS, plan.namespace, body)
+        except AlreadyExists:
+            patch: Object = {"data": body["data"], "immutable": document["closed"]}
+            await self._api.merge_patch(CONFIGMAPS, plan.namespace, body["metadata"]["name"], patch)
+
+    async def _prune(self, plan: Plan) -> None:
+        """Keep the evidence of the last runs."""
+        found = await self._api.list(CONFIGMAPS, plan.namespace, labels={names.ROLLOUT: plan.name}, label_exists=names.RUN)
+        newest: dict[str, str] = {}
+        for body in found:
+            run = body["metadata"]["labels"][names.RUN]
+            newest[run] = max(newest.get(run, ""), body["metadata"].get("creationTimestamp", ""))
+        kept = sorted(newest, key=lambda run: newest[run], reverse=True)[:RUNS_KEPT]
+        for body in found:
+            if body["metadata"]["labels"][names.RUN] not in kept:
+                await self._api.delete(CONFIGMAPS, plan.namespace, body["metadata"]["name"])
+
+
+async def read_evidence(api: KubeApi, namespace: str, rollout: str, run: str) -> list[dict[str, Any]]:
+    """Read all entries of a run's evidence in order."""
+    found = await api.list(CONFIGMAPS, namespace, labels={names.ROLLOUT: rollout, names.RUN: run})
+    parts = sorted(found, key=lambda body: int(body["metadata"]["name"].rsplit("-", 1)[1]))
+    return [entry for part in parts for entry in _entries(part)]
+
+
+def _entries(body: Object) -> list[dict[str, Any]]:
+    document = objects.read_document(body, EVIDENCE_KEY)
+    entries = document.get("entries", []) if isinstance(document, dict) else []
+    return [entry for entry in entries if isinstance(entry, dict)]

@@ -1,0 +1,1 @@
+"""The process: watches, queue, reconcile, its own metrics."""

@@ -1,0 +1,349 @@
+"""One pass over one rollout: look, decide, carry out, tell.
+
+The order is the promise: a rollback that is due is written before anything is read; downward writes come before every other action;
+upward writes are announced in the checkpoint before, and confirmed after.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from kanarya.api.rollout import InvalidSpec, RolloutSpec, parse_spec
+from kanarya.cluster import names
+from kanarya.cluster.events import post
+from kanarya.cluster.execute import Executor, FaultPoint, lower_weight
+from kanarya.cluster.objects import Plan, UnusableTarget
+from kanarya.cluster.observe import View, check_target, look, world_of
+from kanarya.cluster.port import HTTPROUTES, ROLLOUTS, Conflict, KubeApi, NotFound, Object
+from kanarya.cluster.store import CheckpointTooNew, EvidenceStore, load, save
+from kanarya.controller.metrics import Metrics
+from kanarya.controller.queue import Key
+from kanarya.controller.status import Report, status_of
+from kanarya.decision.actions import LowerWeight, Notice, RaiseWeight
+from kanarya.decision.counts import Reading
+from kanarya.decision.draft import Decision
+from kanarya.decision.lifecycle import decide, raised, recover
+from kanarya.decision.state import Run, Stage, State
+from kanarya.decision.world import World
+from kanarya.telemetry.collector import ReadRequest
+
+log = logging.getLogger(__name__)
+SAVE_SECONDS = 30.0
+RESYNC_SECONDS = 60.0
+REFUSED_SECONDS = 15.0
+
+
+class Telemetry(Protocol):
+    """What the reconciler asks of a metrics source."""
+
+    async def read(self, request: ReadRequest) -> Reading:
+        """Look at one rollout; never raises."""
+        ...
+
+
+class Refused(Exception):  # noqa: N818 -- reads as the condition it becomes
+    """A rollout is not worked on, for a reason that its owner can change."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass
+class Memory:
+    """What the process remembers of one rollout between passes. Losing it costs nothing but a few reads."""
+
+    plan: Plan | None = None
+    state: State | None = None
+    saved: Any = None
+    saved_at: float = 0.0
+    seen: tuple[Any, ...] = ()
+    changed: float = 0.0
+    decision: Decision | None = None
+    decided_at: float = 0.0
+    rolling_since: float | None = None
+    newest: float | None = None
+    told_at: float = 0.0
+
+
+class Reconciler:
+    """Does passes over rollouts. Holds no client of its own making: everything it needs is handed in."""
+
+    def __init__(
+        self,
+        api: KubeApi,
+        telemetry: Mapping[str, Telemetry],
+        *,
+        clock: Callable[[], float],
+        metrics: Metrics,
+        version: str,
+        instance: str,
+        at: FaultPoint,
+    ) -> None:
+        self._api = api
+        self._telemetry = telemetry
+        self._clock = clock
+        self._metrics = metrics
+        self._evidence = EvidenceStore(api, version)
+        self._executor = Executor(api, at)
+        self._instance = instance
+        self._at = at
+        self._started = clock()
+        self._memories: dict[Key, Memory] = {}
+
+    def memory(self, key: Key) -> Memory | None:
+        """Give what is remembered of a rollout, for people who ask."""
+        return self._memories.get(key)
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Do one pass; returns the seconds until the next, None when there is nothing left to look after."""
+        began = self._clock()
+        try:
+            again = await self._pass(key)
+        except Exception:
+            self._metrics.reconciles.labels("error").inc()
+            raise
+        self._metrics.reconciles.labels("ok").inc()
+        self._metrics.duration.observe(max(self._clock() - began, 0.0))
+        return again
+
+    async def _pass(self, key: Key) -> float | None:
+        namespace, name = key
+        memory = self._memories.setdefault(key, Memory(changed=self._clock()))
+        await self._overdue_rollback(memory)
+        rollout = await self._api.get(ROLLOUTS, namespace, name)
+        if rollout is None:
+            await self._orphan(key)
+            return None
+        try:
+            plan = await self._plan(rollout, memory)
+            view = await look(self._api, plan)
+            check_target(view)
+        except (Refused, UnusableTarget, CheckpointTooNew) as error:
+            return await self._refuse(rollout, memory, error)
+        state = memory.state
+        if state is None:
+            raise AssertionError("a plan comes with a state")
+        self._notice_changes(rollout, view, memory)
+        world = await self._world(rollout, plan, view, memory, state)
+        if memory.decision is None:  # the first pass of this process
+            state = recover(state, world, self._clock())
+            world = await self._world(rollout, plan, view, memory, state)
+        decision = decide(plan.spec, state, world, self._clock())
+        plan = Plan.of(name, namespace, plan.spec, decision.state)
+        memory.plan, memory.decision, memory.decided_at = plan, decision, self._clock()
+        memory.newest = None if world.reading is None else world.reading.newest
+        await self._carry_out(plan, view, decision, memory)
+        await self._tell(rollout, world, decision, memory)
+        self._metrics.show(key, decision, self._clock(), memory.newest)
+        return RESYNC_SECONDS if decision.again is None else min(decision.again, RESYNC_SECONDS)
+
+    # -- before the decision ----------------------------------------------------------------------------------------------
+
+    async def _overdue_rollback(self, memory: Memory) -> None:
+        """Write weight 0 before anything is read, while a rollback is not finished."""
+        run = memory.state.run if memory.state is not None else None
+        if run is not None and run.stage is Stage.ROLLING_BACK and memory.plan is not None:
+            await lower_weight(self._api, memory.plan, 0, run.id)
+
+    async def _orphan(self, key: Key) -> None:
+        """Leave stable serving, at full weight, when the rollout is gone; then forget it."""
+        namespace, name = key
+        route = await self._api.get(HTTPROUTES, namespace, name)
+        if route is not None and route["metadata"].get("labels", {}).get(names.ROLLOUT) == name:
+            await self._release_route(route)
+        self._memories.pop(key, None)
+        self._metrics.forget(key)
+
+    async def _release_route(self, route: Object) -> None:
+        """Give all weight to stable, working from the route alone: the plan may never have been known to this process."""
+        metadata = route["metadata"]
+        stable = names.stable_service(metadata["labels"][names.ROLLOUT])
+        rules = route["spec"].get("rules", [])
+        total = sum(int(backend.get("weight", 1)) for rule in rules for backend in rule.get("backendRefs", [])) or 100
+        for rule in rules:
+            for backend in rule.get("backendRefs", []):
+                backend["weight"] = total if backend.get("name") == stable else 0
+        if rules:
+            await self._api.merge_patch(HTTPROUTES, metadata["namespace"], metadata["name"], {"spec": {"rules": rules}})
+
+    async def _plan(self, rollout: Object, memory: Memory) -> Plan:
+        metadata = rollout["metadata"]
+        namespace, name = metadata["namespace"], metadata["name"]
+        try:
+            spec = parse_spec(rollout.get("spec"))
+        except InvalidSpec as error:
+            raise Refused("InvalidSpec", str(error)) from error
+        if spec.analysis.source_name not in self._telemetry:
+            known = ", ".join(sorted(self._telemetry)) or "none"
+            raise Refused("UnknownSource", f"spec.analysis.sourceName {spec.analysis.source_name!r} is not configured; known: {known}")
+        await self._check_alone(rollout, spec)
+        plan = Plan.of(name, namespace, spec, memory.state or State())
+        if memory.state is None or memory.state.uid != metadata["uid"]:
+            loaded = await load(self._api, plan, metadata["uid"])
+            memory.state, memory.decision, memory.saved = loaded.state, None, None
+            if loaded.problem:
+                await post(self._api, rollout, Notice("Warning", "CheckpointUnreadable", loaded.problem), self._clock(), self._instance)
+            plan = Plan.of(name, namespace, spec, memory.state)
+        memory.plan = plan
+        return plan
+
+    async def _check_alone(self, rollout: Object, spec: RolloutSpec) -> None:
+        """Refuse the younger of two rollouts that want the same target or Service."""
+        metadata = rollout["metadata"]
+        mine = (metadata.get("creationTimestamp", ""), metadata["name"])
+        for other in await self._api.list(ROLLOUTS, metadata["namespace"]):
+            theirs = other.get("spec", {})
+            older = (other["metadata"].get("creationTimestamp", ""), other["metadata"]["name"]) < mine
+            shares = theirs.get("targetRef", {}).get("name") == spec.target_ref.name
+            serves = theirs.get("serviceRef", {}).get("name") == spec.service_ref.name
+            if older and (shares or serves):
+                what = f"Deployment {spec.target_ref.name}" if shares else f"Service {spec.service_ref.name}"
+                raise Refused("TargetTaken", f"{what} already belongs to MLModelRollout {other['metadata']['name']}")
+
+    def _notice_changes(self, rollout: Object, view: View, memory: Memory) -> None:
+        template = None if view.target is None else view.target["spec"]["template"]
+        seen = (rollout["metadata"].get("generation"), template)
+        if seen != memory.seen:
+            memory.seen, memory.changed = seen, self._clock()
+
+    async def _world(self, rollout: Object, plan: Plan, view: View, memory: Memory, state: State) -> World:
+        run = state.run
+        annotations = rollout["metadata"].get("annotations") or {}
+        world = world_of(plan, view, candidate=None if run is None else run.candidate.revision, changed=memory.changed)
+        reading = None
+        if run is not None and run.stage is not Stage.ROLLING_BACK and state.stable is not None:
+            request = self._request(plan, view, run, world)
+            reading = await self._telemetry[plan.latched.analysis.source_name].read(request)
+        extras = {
+            "reading": reading,
+            "abort": annotations.get(names.ABORT, ""),
+            "retry": annotations.get(names.RETRY, ""),
+            "started": self._started,
+        }
+        return World(**{**vars(world), **extras})
+
+    def _request(self, plan: Plan, view: View, run: Run, world: World) -> ReadRequest:
+        latency = plan.latched.analysis.latency
+        replicaset = view.replicaset(run.candidate.revision)
+        prefixes = () if replicaset is None else (names.replicaset_pods(replicaset["metadata"]["name"]),)
+        return ReadRequest(
+            namespace=plan.namespace,
+            rollout=plan.name,
+            candidate_revision=run.candidate.revision,
+            stable_revision=world.settings[0] if world.settings else "",
+            thresholds_ms=(latency.slo_milliseconds, latency.abort_milliseconds),
+            candidate_pod_prefixes=prefixes,
+            router_pod_prefix=names.router_pods(plan.name),
+            since=run.weight_since,
+            watermark=run.watermark,
+            drift_since=run.drift_since,
+            drift_watermark=run.drift_watermark,
+            tick_seconds=float(plan.latched.analysis.interval_seconds),
+        )
+
+    # -- after the decision -----------------------------------------------------------------------------------------------
+
+    async def _carry_out(self, plan: Plan, view: View, decision: Decision, memory: Memory) -> None:
+        """Carry out the actions, downward writes first; then remember.
+
+        A rollback is remembered before it is written: if the write fails, every further pass begins with it.
+        """
+        state = decision.state
+        rolling = state.run is not None and state.run.stage is Stage.ROLLING_BACK
+        if rolling:
+            memory.state = state
+            memory.rolling_since = memory.rolling_since if memory.rolling_since is not None else memory.decided_at
+        elif memory.rolling_since is not None:
+            self._metrics.rollback.observe(max(memory.decided_at - memory.rolling_since, 0.0))
+            memory.rolling_since = None
+        raising = next((action for action in decision.actions if isinstance(action, RaiseWeight)), None)
+        for action in decision.actions:
+            if isinstance(action, LowerWeight):
+                await self._executor.carry_out(plan, view, action)
+        for action in decision.actions:
+            if not isinstance(action, LowerWeight | RaiseWeight):
+                await self._executor.carry_out(plan, view, action)
+        if raising is not None:
+            state = await self._raise(plan, view, state, raising)
+        memory.state = state
+        await self._remember(plan, memory, force=raising is not None)
+
+    async def _raise(self, plan: Plan, view: View, state: State, action: RaiseWeight) -> State:
+        """Write a weight upwards: intent, guarded write, done."""
+        await self._at("before-intent")
+        await save(self._api, plan, state)
+        await self._at("after-intent")
+        try:
+            await self._executor.carry_out(plan, view, action)
+        except Conflict:
+            log.info("route of %s/%s changed meanwhile; looking again", plan.namespace, plan.name)
+            return state.model_copy(update={"intent": None})
+        await self._at("after-raise")
+        return raised(state, self._clock())
+
+    async def _remember(self, plan: Plan, memory: Memory, *, force: bool) -> None:
+        """Write checkpoint and evidence: at each change of decision, and now and then."""
+        state, now = memory.state, self._clock()
+        if state is None:
+            return
+        essence = _essence(state)
+        if force or essence != memory.saved or now - memory.saved_at >= SAVE_SECONDS:
+            await save(self._api, plan, state)
+            memory.saved, memory.saved_at = essence, now
+            await self._at("after-checkpoint")
+        if state.chain is not None and state.chain.outbox:
+            await self._evidence.append(plan, state.chain)
+            memory.state = state.model_copy(update={"chain": state.chain.model_copy(update={"outbox": ()})})
+            await self._at("after-evidence")
+
+    async def _tell(self, rollout: Object, world: World, decision: Decision, memory: Memory) -> None:
+        for notice in decision.notices:
+            log.info("%s/%s %s: %s", rollout["metadata"]["namespace"], rollout["metadata"]["name"], notice.reason, notice.message)
+            await post(self._api, rollout, notice, self._clock(), self._instance)
+        if memory.state is None:
+            return
+        report = Report(rollout, memory.state, self._clock(), world, decision, verdicts=decision.verdicts)
+        await self._write_status(rollout, memory, status_of(report))
+
+    async def _refuse(self, rollout: Object, memory: Memory, error: Exception) -> float:
+        """Say why this rollout is not worked on. Whatever weight it has is left alone, except that a rollback goes on."""
+        reason = error.reason if isinstance(error, Refused) else type(error).__name__
+        report = Report(rollout, memory.state or State(), self._clock(), refusal=(reason, str(error)))
+        await self._write_status(rollout, memory, status_of(report))
+        return REFUSED_SECONDS
+
+    async def _write_status(self, rollout: Object, memory: Memory, status: dict[str, Any]) -> None:
+        before = rollout.get("status", {})
+        now = self._clock()
+        if _comparable(before) == _comparable(status) and (before == status or now - memory.told_at < SAVE_SECONDS):
+            return
+        memory.told_at = now
+        # A merge patch deletes what it names as null; parts of the old status that the new one does not have are named so.
+        patch = {**dict.fromkeys(before), **status}
+        metadata = rollout["metadata"]
+        try:
+            await self._api.merge_patch(ROLLOUTS, metadata["namespace"], metadata["name"], {"status": patch}, subresource="status")
+        except NotFound:
+            return
+
+
+def _essence(state: State) -> dict[str, Any]:
+    """Give the part of the state whose change is worth a write at once: not the counts, which change with every look."""
+    document = state.model_dump(mode="json", exclude={"chain": {"outbox"}})
+    if document.get("run"):
+        for key in ("counts", "drift", "watermark", "drift_watermark", "message", "reason"):
+            document["run"].pop(key, None)
+    return document
+
+
+def _comparable(status: Any) -> Any:
+    """Give a status without empty values and without messages that only count seconds down."""
+    if isinstance(status, dict):
+        return {key: _comparable(value) for key, value in status.items() if value not in (None, "", [], ()) and key != "message"}
+    if isinstance(status, list | tuple):
+        return [_comparable(value) for value in status]
+    return status

@@ -1,0 +1,1 @@
+"""Pure decisions: from (spec, run, observations, time) to verdicts and moves."""

@@ -1,0 +1,202 @@
+"""Counts: what was observed of both tracks, as numbers of events.
+
+Everything a decision uses is a count. Counts add up, survive a restart as a few numbers, and can be checked by hand. The JSON form
+is the same in the checkpoint, in evidence and on the command line::
+
+    {"candidate": {"live": {"requests": 900, "errors": 4, "slower": {"80": 30, "120": 2}}, "mirror": {…},
+                   "attempted": 17000, "compared": 16950, "mismatched": 210},
+     "stable": {"requests": 17100, "errors": 70, "slower": {"80": 500, "120": 31}},
+     "drift": {"spread_bp": {"reference": […], "current": […]}}}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Missing(StrEnum):
+    """Why a metric has no data. Silence is never success."""
+
+    NO_TRAFFIC = "NoTraffic"
+    """Neither track answered a request."""
+    NO_SERIES = "NoSeries"
+    """Stable has traffic, the candidate shows nothing."""
+    SOURCE_DOWN = "SourceDown"
+    """Prometheus does not answer, or not with something we can read."""
+    STALE_SAMPLES = "StaleSamples"
+    """The newest sample is too old to say anything about now."""
+    NOT_A_NUMBER = "NotANumber"
+    """A sample is NaN, infinite or negative."""
+    DUPLICATE_SERIES = "DuplicateSeries"
+    """Two series claim to be the same thing."""
+    MISSING_EDGE = "MissingEdge"
+    """The latency histogram has no bucket edge at a threshold."""
+    MIRROR_BREAKER_OPEN = "MirrorBreakerOpen"
+    """The router has suspended mirroring."""
+    COMPARISONS_MISSING = "ComparisonsMissing"
+    """Fewer than 95 % of the mirrored requests could be compared."""
+    NO_REFERENCE = "NoReference"
+    """The candidate exposes no training reference for drift."""
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """Attempts on one track: how many, how many failed, how many took longer than each threshold (key: milliseconds)."""
+
+    requests: float = 0.0
+    errors: float = 0.0
+    slower: Mapping[str, float] = field(default_factory=dict)
+
+    def __add__(self, other: Attempts) -> Attempts:
+        keys = sorted({*self.slower, *other.slower}, key=float)
+        return Attempts(
+            self.requests + other.requests,
+            self.errors + other.errors,
+            {key: self.slower.get(key, 0.0) + other.slower.get(key, 0.0) for key in keys},
+        )
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Counts of one span of time (a step, or between two looks).
+
+    `candidate_live` and `candidate_mirror` are the candidate's attempts by exposure, `stable` all of stable's. `attempted` requests
+    were chosen for mirroring, `compared` of them gave two scores, `mismatched` of those differed by more than the tolerance.
+    """
+
+    candidate_live: Attempts = field(default_factory=Attempts)
+    candidate_mirror: Attempts = field(default_factory=Attempts)
+    stable: Attempts = field(default_factory=Attempts)
+    attempted: float = 0.0
+    compared: float = 0.0
+    mismatched: float = 0.0
+
+    @property
+    def candidate(self) -> Attempts:
+        """Live and mirrored attempts of the candidate, pooled."""
+        return self.candidate_live + self.candidate_mirror
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.candidate_live + other.candidate_live,
+            self.candidate_mirror + other.candidate_mirror,
+            self.stable + other.stable,
+            self.attempted + other.attempted,
+            self.compared + other.compared,
+            self.mismatched + other.mismatched,
+        )
+
+
+Bins = tuple[float, ...]
+"""Counts per bin of one feature: ten reference deciles, then missing."""
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Per feature, the candidate's own counts over the whole run and its training reference (same bins, same order)."""
+
+    current: Mapping[str, Bins] = field(default_factory=dict)
+    reference: Mapping[str, Bins] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One look at Prometheus for one rollout.
+
+    Attributes
+    ----------
+    until
+        Samples up to this time (epoch seconds) are counted; the next look goes on from here.
+    counts
+        Increments since the watermark of the request.
+    drift
+        `current`: increments since the drift watermark; `reference`: as exposed now.
+    newest
+        Time stamp of the newest sample of the candidate's series, None when there is none.
+    stable_newest
+        The same for stable.
+    missing
+        What keeps a metric from being judged, by metric (`errors`, `latency`, `match`, `drift`); with the key `*` for all of them.
+    detail
+        One sentence for people about the worst of `missing`; empty when nothing is missing.
+    history_lost
+        The source's samples do not reach back to the watermark, or not without a gap: the span's counts must begin again.
+    """
+
+    until: float
+    counts: Counts = field(default_factory=Counts)
+    drift: Drift = field(default_factory=Drift)
+    newest: float | None = None
+    stable_newest: float | None = None
+    missing: Mapping[str, Missing] = field(default_factory=dict)
+    detail: str = ""
+    history_lost: bool = False
+
+
+def attempts_json(attempts: Attempts) -> dict[str, Any]:
+    """Give the JSON form of one track's attempts."""
+    return {"requests": attempts.requests, "errors": attempts.errors, "slower": dict(attempts.slower)}
+
+
+def attempts_from_json(data: Mapping[str, Any]) -> Attempts:
+    """Read what `attempts_json` wrote."""
+    return Attempts(
+        float(data.get("requests", 0)),
+        float(data.get("errors", 0)),
+        {str(key): float(value) for key, value in data.get("slower", {}).items()},
+    )
+
+
+def counts_json(counts: Counts) -> dict[str, Any]:
+    """Give the JSON form described at the top of this module."""
+    return {
+        "candidate": {
+            "live": attempts_json(counts.candidate_live),
+            "mirror": attempts_json(counts.candidate_mirror),
+            "attempted": counts.attempted,
+            "compared": counts.compared,
+            "mismatched": counts.mismatched,
+        },
+        "stable": attempts_json(counts.stable),
+    }
+
+
+def counts_from_json(data: Mapping[str, Any]) -> Counts:
+    """Read what `counts_json` wrote."""
+    candidate = data.get("candidate", {})
+    return Counts(
+        attempts_from_json(candidate.get("live", {})),
+        attempts_from_json(candidate.get("mirror", {})),
+        attempts_from_json(data.get("stable", {})),
+        float(candidate.get("attempted", 0)),
+        float(candidate.get("compared", 0)),
+        float(candidate.get("mismatched", 0)),
+    )
+
+
+def drift_json(drift: Drift) -> dict[str, Any]:
+    """Give the JSON form of drift counts: `{feature: {reference: […], current: […]}}`."""
+    return {
+        feature: {"reference": list(drift.reference.get(feature, ())), "current": list(drift.current.get(feature, ()))}
+        for feature in sorted({*drift.reference, *drift.current})
+    }
+
+
+def drift_from_json(data: Mapping[str, Any]) -> Drift:
+    """Read what `drift_json` wrote."""
+    return Drift(
+        current={feature: tuple(map(float, bins["current"])) for feature, bins in data.items()},
+        reference={feature: tuple(map(float, bins["reference"])) for feature, bins in data.items()},
+    )
+
+
+def add_bins(left: Mapping[str, Bins], right: Mapping[str, Bins]) -> dict[str, Bins]:
+    """Add bin counts feature by feature; a feature only one side knows is kept."""
+    result = dict(left)
+    for feature, bins in right.items():
+        known = result.get(feature)
+        result[feature] = bins if known is None or len(known) != len(bins) else tuple(a + b for a, b in zip(known, bins, strict=True))
+    return result

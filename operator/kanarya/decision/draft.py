@@ -1,0 +1,116 @@
+"""A decision while it is being made, and the finished decision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from kanarya.api.rollout import RolloutSpec
+from kanarya.decision import evidence
+from kanarya.decision.actions import Action, LowerWeight, Notice
+from kanarya.decision.counts import counts_json, drift_json
+from kanarya.decision.state import Run, State
+from kanarya.decision.verdict import Metric, Verdict
+from kanarya.decision.world import World
+
+SOON = 1.0
+"""Seconds until the next look while something is being waited for that usually takes seconds."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do now, what to remember, what to say.
+
+    `actions` are in order, downward route writes first. With a `RaiseWeight` among them, `state.intent` holds its weight, and
+    `lifecycle.raised` gives the state once it is done. `again` is when to look again, in seconds; None: when something changes.
+    """
+
+    state: State
+    actions: tuple[Action, ...]
+    notices: tuple[Notice, ...]
+    verdicts: Mapping[Metric, Verdict]
+    reason: str
+    message: str
+    again: float | None
+
+
+@dataclass
+class Draft:
+    """Gathers a decision; lives only inside one call of `decide`."""
+
+    spec: RolloutSpec
+    state: State
+    world: World
+    now: float
+    actions: list[Action] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
+    verdicts: dict[Metric, Verdict] = field(default_factory=dict)
+    reason: str = ""
+    message: str = ""
+    again: float | None = None
+
+    @property
+    def run(self) -> Run:
+        """The run in progress; only asked for where there is one."""
+        if self.state.run is None:
+            raise AssertionError("no run")
+        return self.state.run
+
+    @property
+    def replicas(self) -> int:
+        """Size of both tracks."""
+        return self.spec.replicas or self.state.replicas or 1
+
+    def update(self, **changes: Any) -> None:
+        """Change the state."""
+        self.state = self.state.model_copy(update=changes)
+
+    def update_run(self, **changes: Any) -> None:
+        """Change the run."""
+        self.update(run=self.run.model_copy(update=changes))
+
+    def act(self, *actions: Action) -> None:
+        """Ask for actions; a downward write goes to the front."""
+        for action in actions:
+            if action in self.actions:
+                continue
+            if isinstance(action, LowerWeight):
+                self.actions.insert(0, action)
+            else:
+                self.actions.append(action)
+
+    def notice(self, kind: Literal["Normal", "Warning"], reason: str, message: str) -> None:
+        """Ask for an Event."""
+        self.notices.append(Notice(kind, reason, message))
+
+    def say(self, reason: str, message: str, again: float | None) -> None:
+        """Set what is told of this look, and when the next one is due."""
+        self.reason, self.message, self.again = reason, message, again
+
+    def record(self, kind: str, *, periodic: bool = False, **data: Any) -> None:
+        """Append an entry to the run's evidence."""
+        if self.state.chain is not None:
+            self.update(chain=evidence.append(self.state.chain, kind, self.now, data, periodic=periodic))
+
+    def observed(self) -> dict[str, Any]:
+        """Give everything the verdicts were made from, for evidence."""
+        run = self.run
+        reading = self.world.reading
+        return {
+            "stage": run.stage.value,
+            "step": run.step + 1,
+            "weight": run.weight,
+            "elapsed": self.now - run.weight_since,
+            "runElapsed": self.now - run.drift_since,
+            "counts": counts_json(run.counts),
+            "drift": drift_json(run.drift),
+            "watermark": run.watermark,
+            "newestSample": None if reading is None else reading.newest,
+            "missing": {} if reading is None else {key: value.value for key, value in sorted(reading.missing.items())},
+            "verdicts": {metric: verdict.as_json() for metric, verdict in self.verdicts.items()},
+        }
+
+    def finish(self) -> Decision:
+        """Close the draft."""
+        return Decision(self.state, tuple(self.actions), tuple(self.notices), dict(self.verdicts), self.reason, self.message, self.again)

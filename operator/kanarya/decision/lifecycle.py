@@ -1,0 +1,230 @@
+"""The lifecycle of a rollout: from one look at the world to a decision. Pure: no clock, no I/O, no randomness.
+
+::
+
+    adopting -> idle -> preflight -> step 1 … n -> soak -> promoting -> idle (Succeeded)
+                            └───────────┴── breach, silence, abort … ──> rolling back -> idle
+"""
+
+from __future__ import annotations
+
+from kanarya.api.rollout import RolloutSpec
+from kanarya.decision.actions import (
+    DeleteStable,
+    EnsureStable,
+    LowerWeight,
+    PointCandidate,
+    PointStable,
+    ScaleTarget,
+    WriteSettings,
+)
+from kanarya.decision.draft import SOON, Decision, Draft
+from kanarya.decision.progress import SETTLE_SECONDS, enter_step, progress
+from kanarya.decision.state import Chain, Run, Stage, State
+from kanarya.decision.world import World
+
+
+def decide(spec: RolloutSpec, state: State, world: World, now: float) -> Decision:
+    """Decide what to do.
+
+    Parameters
+    ----------
+    spec
+        The rollout's spec as it is now; a run under way keeps to what it latched.
+    state
+        What the last decision left behind.
+    world
+        One look at the cluster and at Prometheus.
+    now
+        Epoch seconds.
+    """
+    draft = Draft(spec, state, world, now)
+    if state.run is not None:
+        progress(draft)
+    elif state.stable is None:
+        _adopt(draft)
+    else:
+        _idle(draft)
+    return draft.finish()
+
+
+def recover(state: State, world: World, now: float) -> State:
+    """Give the state a new process begins with: the lower of the two weights, and no intent that was not carried out.
+
+    A rollback that reached the route, but not the checkpoint, is finished.
+    """
+    state = state.model_copy(update={"intent": None})
+    run, route = state.run, world.route
+    if run is None or route is None:
+        return state
+    if route.rolled_back == run.id and run.stage is not Stage.ROLLING_BACK:
+        changes = {"stage": Stage.ROLLING_BACK, "weight": 0, "outcome": "RolledBack", "reason": "RollbackResumed"}
+        message = "the route was already written back when the operator stopped"
+        return state.model_copy(update={"run": run.model_copy(update={**changes, "message": message})})
+    weight = min(run.weight, route.weight or 0)
+    if weight == run.weight:
+        return state
+    return state.model_copy(update={"run": lowered(run, weight, now)})
+
+
+def lowered(run: Run, weight: int, now: float) -> Run:
+    """Give the run with a lower weight: its step begins again, with no counts."""
+    return run.model_copy(update={"weight": weight, "weight_since": now, "step_since": now, "watermark": now, "counts": type(run.counts)()})
+
+
+def raised(state: State, now: float) -> State:
+    """Give the state once the intended weight is on the route."""
+    run = state.run
+    if run is None or run.spec is None or state.intent is None:
+        raise AssertionError("nothing was intended")
+    index = next(i for i, step in enumerate(run.spec.plan.steps) if step.weight == state.intent)
+    return enter_step(state, index, now)
+
+
+def _adopt(draft: Draft) -> None:
+    """Trust the first revision seen: clone it as stable, and take the target away only when the clone serves."""
+    world, target = draft.world, draft.world.target
+    if target is None:
+        return draft.say("TargetNotFound", f"Deployment {draft.spec.target_ref.name} does not exist: create it", None)
+    revision = world.stable_service if world.stable_service in world.stables else None
+    revision = revision or next(iter(sorted(world.stables)), None)
+    if revision is None:
+        if target.identity is None:
+            return draft.say("TargetChanging", "the Deployment's controller has not yet acted on its template", SOON)
+        revision = target.identity.revision
+    if not draft.state.replicas:
+        draft.update(replicas=max(target.replicas, 1))
+    _keep_serving(draft, revision)
+    if not world.service_exists:
+        return draft.say("ServiceNotFound", f"Service {draft.spec.service_ref.name} does not exist: create it", SOON * 5)
+    if not _serves(draft, revision):
+        return draft.say("Adopting", "waiting until stable serves and ml-router has accepted the route", SOON)
+    same = target.identity is not None and target.identity.revision == revision
+    if same and world.selecting:
+        return draft.say("ServiceSelectsTarget", _selecting(draft), SOON)
+    if same and target.replicas:
+        draft.act(ScaleTarget(0))
+    draft.update(stable=world.stables[revision].identity)
+    draft.notice("Normal", "Adopted", f"stable is revision {revision}")
+    return draft.say("Adopted", f"stable is revision {revision}", SOON)
+
+
+def _idle(draft: Draft) -> None:
+    """Keep stable serving; begin a run when the target has a new revision."""
+    state, world, target = draft.state, draft.world, draft.world.target
+    if state.stable is None:
+        raise AssertionError("idle without stable")
+    stable = state.stable.revision
+    _keep_serving(draft, stable)
+    _tidy(draft, stable)
+    if target is None:
+        return draft.say("TargetNotFound", f"Deployment {draft.spec.target_ref.name} does not exist; stable goes on serving", None)
+    if target.identity is None:
+        return draft.say("TargetChanging", "the Deployment's controller has not yet acted on its template", SOON)
+    revision = target.identity.revision
+    if revision == stable:
+        if state.rejected:
+            draft.update(rejected="")
+        if target.replicas and state.scale_down_at is None:
+            if world.selecting:
+                return draft.say("ServiceSelectsTarget", _selecting(draft), 10.0)
+            draft.update(scale_down_at=draft.now + SETTLE_SECONDS)
+        return draft.say("Idle", "stable serves; waiting for a new revision", _until_tidy(draft))
+    if revision == state.rejected and world.retry != state.last_run:
+        last = state.history[-1] if state.history else None
+        message = (
+            f"revision {revision} was not accepted ({last.reason if last else 'unknown'}); change the template, or set the annotation "
+            f"kanarya.dev/retry={state.last_run}"
+        )
+        return draft.say(last.outcome if last else "RolledBack", message, _until_tidy(draft))
+    return _begin(draft)
+
+
+def _begin(draft: Draft) -> None:
+    target, state = draft.world.target, draft.state
+    if target is None or target.identity is None:
+        raise AssertionError("a run needs a candidate")
+    candidate = target.identity
+    attempt = state.attempts + 1 if state.attempted == candidate.revision else 1
+    run = Run(
+        id=f"{candidate.revision}-{attempt}",
+        candidate=candidate,
+        started=draft.now,
+        weight_since=draft.now,
+        step_since=draft.now,
+        watermark=draft.now,
+        drift_since=draft.now,
+        drift_watermark=draft.now,
+        reason="Preflight",
+    )
+    draft.update(
+        run=run,
+        attempted=candidate.revision,
+        attempts=attempt,
+        last_run=run.id,
+        rejected="",
+        scale_down_at=None,
+        chain=Chain(run=run.id),
+    )
+    draft.notice("Normal", "RunStarted", f"run {run.id}: candidate {candidate.version or candidate.revision}")
+    draft.say("Preflight", "a new revision was found", 0.0)
+
+
+def _keep_serving(draft: Draft, revision: str) -> None:
+    """Repair whatever stable needs to serve at full weight."""
+    world = draft.world
+    stable = world.stables.get(revision)
+    if stable is None or not stable.intact or stable.replicas != draft.replicas:
+        draft.act(EnsureStable(revision, draft.replicas))
+        if stable is not None and not stable.intact:
+            draft.notice("Warning", "StableRepaired", f"the stable Deployment of revision {revision} was changed by someone else")
+    if world.stable_service != revision:
+        draft.act(PointStable(revision))
+    if world.candidate_service is None:
+        draft.act(PointCandidate(revision))
+    route = world.route
+    if route is None or route.weight != 0 or not route.intact:
+        draft.act(LowerWeight(0))
+        if route is not None:
+            draft.notice("Warning", "RouteRepaired", "the route was changed by someone else; it is back at weight 0")
+    if world.settings != (revision, None) or not world.settings_intact:
+        draft.act(WriteSettings(revision, None))
+
+
+def _serves(draft: Draft, revision: str) -> bool:
+    world, stable = draft.world, draft.world.stables.get(revision)
+    route = world.route
+    return (
+        stable is not None
+        and stable.available >= draft.replicas
+        and world.stable_service == revision
+        and world.stable_endpoints >= draft.replicas
+        and route is not None
+        and route.intact
+        and route.weight == 0
+        and route.accepted
+    )
+
+
+def _tidy(draft: Draft, stable: str) -> None:
+    """Take away pods that are no longer needed, when their time has come."""
+    state, target = draft.state, draft.world.target
+    for revision, due in state.retired.items():
+        if due <= draft.now:
+            if revision != stable:
+                draft.act(DeleteStable(revision))
+            draft.update(retired={key: value for key, value in draft.state.retired.items() if key != revision})
+    if state.scale_down_at is not None and state.scale_down_at <= draft.now:
+        draft.update(scale_down_at=None)
+        if target is not None and target.replicas:
+            draft.act(ScaleTarget(0))
+
+
+def _until_tidy(draft: Draft) -> float | None:
+    due = [*draft.state.retired.values(), *([draft.state.scale_down_at] if draft.state.scale_down_at is not None else [])]
+    return max(min(due) - draft.now, 0.0) + 0.05 if due else None
+
+
+def _selecting(draft: Draft) -> str:
+    names = ", ".join(draft.world.selecting)
+    return f"Service {names} selects the target's own pods: let it select the pods of ml-router, then the target's pods can go"

@@ -1,0 +1,52 @@
+"""Checking evidence: the chain, and every verdict judged again from the counts beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from kanarya.api.rollout import LatchedSpec
+from kanarya.decision.counts import Missing, counts_from_json, drift_from_json
+from kanarya.decision.evidence import digest, first_break
+from kanarya.decision.judge import judge
+from kanarya.decision.progress import SETTLED_LOOKS
+
+
+def first_difference(entries: Sequence[Mapping[str, Any]]) -> str | None:
+    """Give a sentence on the first thing that does not hold, None when all does."""
+    broken = first_break(entries)
+    if broken:
+        return broken
+    spec: LatchedSpec | None = None
+    for entry in entries:
+        if entry["kind"] == "RunStarted":
+            if digest(entry["spec"]) != entry["specDigest"]:
+                return f"entry {entry['sequence']}: the spec does not have the digest beside it"
+            try:
+                spec = LatchedSpec.model_validate(entry["spec"])
+            except ValidationError as error:
+                return f"entry {entry['sequence']}: the spec is not readable: {error.errors(include_url=False)[0]['msg']}"
+        elif "counts" in entry and entry.get("verdicts"):
+            if spec is None:
+                return f"entry {entry['sequence']}: verdicts before the run's spec"
+            judged = _judge_again(spec, entry)
+            for metric, verdict in judged.items():
+                if verdict != entry["verdicts"].get(metric):
+                    return f"entry {entry['sequence']}: {metric} was {entry['verdicts'].get(metric)}, judged again it is {verdict}"
+    return None
+
+
+def _judge_again(spec: LatchedSpec, entry: Mapping[str, Any]) -> dict[str, Any]:
+    elapsed = float(entry["elapsed"])
+    verdicts = judge(
+        spec.analysis,
+        counts_from_json(entry["counts"]),
+        drift_from_json(entry["drift"]),
+        {metric: Missing(reason) for metric, reason in entry["missing"].items()},
+        elapsed=elapsed,
+        run_elapsed=float(entry["runElapsed"]),
+        settled=elapsed > SETTLED_LOOKS * spec.analysis.interval_seconds,
+    )
+    return {metric: verdict.as_json() for metric, verdict in verdicts.items()}

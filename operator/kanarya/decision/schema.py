@@ -1,0 +1,146 @@
+"""The JSON Schema of evidence, version 1."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kanarya.decision.evidence import ENTRIES_LIMIT, SCHEMA_VERSION
+from kanarya.decision.state import Stage
+from kanarya.decision.verdict import METRICS, Kind
+
+_COUNT = {"type": "number", "minimum": 0}
+_HASH = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+_ATTEMPTS = {
+    "type": "object",
+    "required": ["requests", "errors", "slower"],
+    "properties": {"requests": _COUNT, "errors": _COUNT, "slower": {"type": "object", "additionalProperties": _COUNT}},
+    "additionalProperties": False,
+}
+_IDENTITY = {
+    "type": "object",
+    "required": ["revision", "version", "images"],
+    "properties": {"revision": {"type": "string"}, "version": {"type": "string"}, "images": {"type": "array", "items": {"type": "string"}}},
+}
+_VERDICT = {
+    "type": "object",
+    "required": ["verdict", "reason", "have", "need"],
+    "properties": {
+        "verdict": {"enum": [kind.value for kind in Kind]},
+        "reason": {"type": "string"},
+        "have": _COUNT,
+        "need": _COUNT,
+        "estimate": {"type": "number"},
+        "slo": {"type": "number"},
+        "abort": {"type": "number"},
+        "etaSeconds": {"type": "number"},
+        "detail": {"type": "string"},
+    },
+    "additionalProperties": False,
+}
+_OBSERVED: dict[str, Any] = {
+    "stage": {"enum": [stage.value for stage in Stage]},
+    "step": {"type": "integer", "minimum": 0},
+    "weight": {"type": "integer", "minimum": 0},
+    "elapsed": {"type": "number"},
+    "runElapsed": {"type": "number"},
+    "counts": {
+        "type": "object",
+        "required": ["candidate", "stable"],
+        "properties": {
+            "candidate": {
+                "type": "object",
+                "required": ["live", "mirror", "attempted", "compared", "mismatched"],
+                "properties": {"live": _ATTEMPTS, "mirror": _ATTEMPTS, "attempted": _COUNT, "compared": _COUNT, "mismatched": _COUNT},
+                "additionalProperties": False,
+            },
+            "stable": _ATTEMPTS,
+        },
+        "additionalProperties": False,
+    },
+    "drift": {
+        "type": "object",
+        "additionalProperties": {
+            "type": "object",
+            "required": ["reference", "current"],
+            "properties": {side: {"type": "array", "items": _COUNT} for side in ("reference", "current")},
+            "additionalProperties": False,
+        },
+    },
+    "watermark": {"type": "number"},
+    "newestSample": {"type": ["number", "null"]},
+    "missing": {"type": "object", "additionalProperties": {"type": "string"}},
+    "verdicts": {"type": "object", "properties": dict.fromkeys(METRICS, _VERDICT), "additionalProperties": False},
+}
+_KINDS: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "RunStarted": (
+        {
+            "run": {"type": "string"},
+            "spec": {"type": "object", "required": ["plan", "analysis", "mode", "traffic"]},
+            "specDigest": _HASH,
+            "candidate": _IDENTITY,
+            "stable": {"anyOf": [_IDENTITY, {"type": "null"}]},
+            "replicas": {"type": "integer", "minimum": 1},
+        },
+        ["run", "spec", "specDigest", "candidate", "stable", "replicas"],
+    ),
+    "Decision": (
+        {
+            **_OBSERVED,
+            "decision": {"enum": ["Advance", "Soak", "Promote", "Rollback"]},
+            "toStep": {"type": "integer"},
+            "toWeight": {"type": "integer"},
+            "outcome": {"type": "string"},
+            "reason": {"type": "string"},
+            "message": {"type": "string"},
+        },
+        ["decision", *_OBSERVED],
+    ),
+    "VerdictChanged": (_OBSERVED, list(_OBSERVED)),
+    "Checkpoint": (_OBSERVED, list(_OBSERVED)),
+    "StepEntered": ({"step": {"type": "integer"}, "weight": {"type": "integer"}}, ["step", "weight"]),
+    "WeightRestored": ({"step": {"type": "integer"}, "weight": {"type": "integer"}}, ["step", "weight"]),
+    "HistoryLost": ({"until": {"type": "number"}}, ["until"]),
+    "RouteRepaired": ({"found": {"type": "integer"}, "ours": {"type": "integer"}}, ["found", "ours"]),
+    "StableSwitched": ({"revision": {"type": "string"}}, ["revision"]),
+    "RunEnded": (
+        {"outcome": {"type": "string"}, "reason": {"type": "string"}, "message": {"type": "string"}, "weight": {"type": "integer"}},
+        ["outcome", "reason", "message", "weight"],
+    ),
+}
+_CHAIN: dict[str, Any] = {
+    "sequence": {"type": "integer", "minimum": 1, "maximum": ENTRIES_LIMIT},
+    "at": {"type": "number"},
+    "previous": _HASH,
+    "hash": _HASH,
+}
+
+
+def evidence_schema() -> dict[str, Any]:
+    """Give the schema of one part of a run's evidence."""
+    entries = [
+        {
+            "type": "object",
+            "required": ["kind", *_CHAIN, *required],
+            "properties": {"kind": {"const": kind}, **_CHAIN, **properties},
+            "additionalProperties": False,
+        }
+        for kind, (properties, required) in _KINDS.items()
+    ]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": "https://kanarya.dev/schemas/evidence-v1.json",
+        "title": "Evidence of one run of an MLModelRollout, one part",
+        "type": "object",
+        "required": ["schemaVersion", "rollout", "namespace", "run", "part", "closed", "operatorVersion", "entries"],
+        "properties": {
+            "schemaVersion": {"const": SCHEMA_VERSION},
+            "rollout": {"type": "string"},
+            "namespace": {"type": "string"},
+            "run": {"type": "string"},
+            "part": {"type": "integer", "minimum": 1},
+            "closed": {"type": "boolean"},
+            "operatorVersion": {"type": "string"},
+            "entries": {"type": "array", "maxItems": ENTRIES_LIMIT, "items": {"oneOf": entries}},
+        },
+        "additionalProperties": False,
+    }

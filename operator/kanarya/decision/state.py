@@ -1,0 +1,113 @@
+"""What the operator remembers of a rollout between two looks, and across its own death.
+
+All of it is the checkpoint: one JSON document. The models are frozen; a change is a copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from kanarya.api.rollout import LatchedSpec
+from kanarya.decision.counts import Counts, Drift
+
+SCHEMA_VERSION = 1
+
+Outcome = Literal["Succeeded", "RolledBack", "Superseded", "Expired", "Aborted"]
+
+
+class Record(BaseModel):
+    """A frozen record with camelCase keys outside."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="forbid")
+
+
+class Stage(StrEnum):
+    """Where a run is."""
+
+    PREFLIGHT = "Preflight"
+    STEPPING = "Stepping"
+    SOAKING = "Soaking"
+    PROMOTING = "Promoting"
+    ROLLING_BACK = "RollingBack"
+
+
+class Identity(Record):
+    """A revision of the model service: the pod template's hash, and what it is for people."""
+
+    revision: str
+    version: str = ""
+    images: tuple[str, ...] = ()
+
+
+class Run(Record):
+    """One release, from the new revision to its outcome. Times are epoch seconds."""
+
+    id: str
+    candidate: Identity
+    stage: Stage = Stage.PREFLIGHT
+    started: float
+    spec: LatchedSpec | None = Field(None, description="Latched when the run leaves Preflight.")
+    spec_digest: str = ""
+    step: int = Field(-1, description="Index into the plan; -1 before the first step.")
+    weight: int = Field(0, description="The candidate's weight as last carried out.")
+    weight_since: float = Field(description="When the weight last changed: samples up to here prove nothing about it.")
+    step_since: float = Field(description="When the step, or the soak, began: its shortest time counts from here.")
+    watermark: float = Field(description="Samples up to here are counted in `counts`.")
+    counts: Counts = Counts()
+    drift_since: float
+    drift_watermark: float
+    drift: Drift = Drift()
+    within_since: float | None = None
+    missing_since: Mapping[str, float] = Field({}, description="Since when data is missing, by policy.")
+    unready_since: float | None = None
+    restarts: int = Field(0, description="Container restarts of the candidate's pods when the step began.")
+    verdicts: Mapping[str, str] = Field({}, description="Verdict and reason by metric, to notice changes.")
+    reason: str = ""
+    message: str = ""
+    outcome: Outcome | None = None
+    checked: float = Field(0, description="When evidence last got its periodic entry.")
+
+
+class Ended(Record):
+    """How a run ended."""
+
+    run: str
+    version: str
+    outcome: Outcome
+    reason: str
+    finished: float
+    evidence: str = ""
+    evidence_head: str = ""
+
+
+class Chain(Record):
+    """Where the evidence of the current run stands, and entries not yet written there."""
+
+    run: str
+    sequence: int = 0
+    head: str = ""
+    outbox: tuple[dict[str, Any], ...] = ()
+
+
+class State(Record):
+    """The whole memory of one rollout."""
+
+    schema_version: int = SCHEMA_VERSION
+    uid: str = ""
+    replicas: int = 0
+    stable: Identity | None = None
+    run: Run | None = None
+    intent: int | None = Field(None, description="A weight about to be written upwards; dropped after a restart.")
+    attempted: str = Field("", description="Revision of the latest run.")
+    attempts: int = Field(0, description="Runs of that revision so far.")
+    rejected: str = Field("", description="Revision that ended badly: not retried until the template changes or a retry names its run.")
+    last_run: str = ""
+    retired: Mapping[str, float] = Field({}, description="Stable revisions to delete, and when.")
+    scale_down_at: float | None = Field(None, description="When the target's pods may go.")
+    history: tuple[Ended, ...] = ()
+    chain: Chain | None = None
