@@ -32,7 +32,9 @@ def _inline(node: Any, definitions: dict[str, Any], *, defaults: bool) -> Any:
         node = {**definitions[node["$ref"].rsplit("/", 1)[1]], **{key: value for key, value in node.items() if key != "$ref"}}
     if "anyOf" in node:
         (real,) = [option for option in node["anyOf"] if option.get("type") != "null"]
-        node = {**real, **{key: value for key, value in node.items() if key not in ("anyOf", "default")}}
+        return _inline(
+            {**real, **{key: value for key, value in node.items() if key not in ("anyOf", "default")}}, definitions, defaults=defaults
+        )
     result: dict[str, Any] = {}
     for key, value in node.items():
         if key == "const":

@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 from kanarya.controller.queue import Key
 from kanarya.decision.draft import Decision
+from kanarya.decision.state import Run
 from kanarya.decision.verdict import METRICS, Kind
 
 
@@ -33,9 +34,8 @@ class Metrics:
             registry=self.registry,
         )
 
-    def show(self, key: Key, decision: Decision, now: float, newest: float | None) -> None:
-        """Show what was decided of one rollout."""
-        run = decision.state.run
+    def show(self, key: Key, decision: Decision, run: Run | None, now: float, newest: float | None) -> None:
+        """Show what was decided of one rollout, and its run as that left it."""
         self.weight.labels(*key).set(0 if run is None else run.weight)
         if newest is not None:
             self.age.labels(*key).set(max(now - newest, 0.0))

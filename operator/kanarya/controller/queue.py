@@ -103,10 +103,10 @@ class Queue:
 
     async def _pass(self, key: Key, slot: _Slot) -> float | None:
         try:
-            again: float | None = await self._handler(key)
+            again = await self._handler(key)
         except Exception as error:  # noqa: BLE001 -- whatever happened, the rollout must be looked at again
             slot.failures += 1
-            delay = min(FIRST_RETRY * 2 ** min(slot.failures - 1, 10), LONGEST_RETRY) * self._random.uniform(0.8, 1.2)
+            delay: float = min(FIRST_RETRY * 2 ** min(slot.failures - 1, 10), LONGEST_RETRY) * self._random.uniform(0.8, 1.2)
             if self._on_error is not None:
                 self._on_error(key, error)
             log.warning("pass over %s/%s failed, next try in %.1f s: %s", *key, delay, error or type(error).__name__)

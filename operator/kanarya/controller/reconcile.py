@@ -138,7 +138,7 @@ class Reconciler:
         memory.newest = None if world.reading is None else world.reading.newest
         await self._carry_out(plan, view, decision, memory)
         await self._tell(rollout, world, decision, memory)
-        self._metrics.show(key, decision, self._clock(), memory.newest)
+        self._metrics.show(key, decision, memory.state.run if memory.state else None, self._clock(), memory.newest)
         return RESYNC_SECONDS if decision.again is None else min(decision.again, RESYNC_SECONDS)
 
     # -- before the decision ----------------------------------------------------------------------------------------------
@@ -294,7 +294,7 @@ class Reconciler:
         if force or essence != memory.saved or now - memory.saved_at >= SAVE_SECONDS:
             await save(self._api, plan, state)
             memory.saved, memory.saved_at = essence, now
-            await self._at("after-checkpoint")
+            await self._at("after-done" if force else "after-checkpoint")
         if state.chain is not None and state.chain.outbox:
             await self._evidence.append(plan, state.chain)
             memory.state = state.model_copy(update={"chain": state.chain.model_copy(update={"outbox": ()})})

@@ -194,6 +194,8 @@ async def run(options: Options) -> int:
 
 
 async def _kopf(registry: kopf.OperatorRegistry, options: Options, stop: asyncio.Event) -> None:
+    # kopf asks for its user's name, which an image without a password file does not know.
+    os.environ.setdefault("USER", "kanarya")
     await kopf.operator(
         registry=registry,
         settings=settings(),

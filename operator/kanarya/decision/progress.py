@@ -75,7 +75,7 @@ def _observe(draft: Draft) -> None:
         drift = Drift(add_bins(run.drift.current, reading.drift.current), dict(reading.drift.reference) or run.drift.reference)
         draft.update_run(counts=run.counts + reading.counts, watermark=reading.until, drift=drift, drift_watermark=reading.until)
     run = draft.run
-    if run.spec is None:
+    if run.spec is None or run.stage is Stage.PREFLIGHT:
         return
     elapsed = draft.now - run.weight_since
     draft.verdicts = judge(
@@ -158,7 +158,7 @@ def _unavailable(draft: Draft) -> tuple[Outcome, str, str] | None:
 
 def _breach(draft: Draft) -> tuple[Outcome, str, str] | None:
     run, now = draft.run, draft.now
-    if run.spec is None:
+    if run.spec is None or not draft.verdicts:
         return None
     analysis = run.spec.analysis
     aborting: tuple[Metric, ...] = (*BLOCKING, "drift") if analysis.drift.action == "Abort" else BLOCKING
@@ -296,12 +296,24 @@ def _preflight(draft: Draft) -> None:
         return draft.say(reason, "; ".join(problems.values()), SOON)
     if draft.spec.paused:
         return draft.say("Paused", "everything is ready; spec.paused keeps the first weight back", SOON)
-    whole = latched(draft.spec)
-    spec = LatchedSpec.model_validate(whole)
+    if run.spec is None:
+        _latch(draft)
+    draft.update_run(
+        restarts=world.pods.restarts,
+        drift_since=draft.now,
+        drift_watermark=draft.now,
+        drift=Drift({}, run.drift.reference),
+        checked=draft.now,
+    )
+    _go_to(draft, 0)
+    return None
+
+
+def _latch(draft: Draft) -> None:
+    """Fix what the run keeps to, and begin its evidence: once, though the first weight may take several tries."""
+    run, stable, whole = draft.run, draft.state.stable, latched(draft.spec)
     digest = evidence.digest(whole)
-    draft.update_run(spec=spec, spec_digest=digest, restarts=world.pods.restarts, drift_since=draft.now, drift_watermark=draft.now)
-    draft.update_run(drift=Drift({}, run.drift.reference), checked=draft.now)
-    stable = draft.state.stable
+    draft.update_run(spec=LatchedSpec.model_validate(whole), spec_digest=digest)
     draft.record(
         "RunStarted",
         run=run.id,
@@ -311,8 +323,6 @@ def _preflight(draft: Draft) -> None:
         stable=None if stable is None else stable.model_dump(mode="json"),
         replicas=draft.replicas,
     )
-    _go_to(draft, 0)
-    return None
 
 
 def _problems(draft: Draft) -> list[tuple[str, str]]:

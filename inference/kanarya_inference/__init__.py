@@ -1,0 +1,1 @@
+"""The model side: features, training, inference server, ml-router."""

@@ -1,0 +1,1 @@
+"""ml-router: splits, mirrors and compares requests."""

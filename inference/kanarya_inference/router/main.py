@@ -1,0 +1,103 @@
+"""The process `kanarya-ml router`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+
+import prometheus_client
+import uvloop
+
+from kanarya.cluster.kubernetes import KubernetesApi
+from kanarya.cluster.port import ApiError, KubeApi
+from kanarya_inference.router.control import Control
+from kanarya_inference.router.logs import configure_logging
+from kanarya_inference.router.metrics import RouterMetrics
+from kanarya_inference.router.mirror import Mirror
+from kanarya_inference.router.operations import Operations, Readiness
+from kanarya_inference.router.proxy import Proxy
+from kanarya_inference.router.status import StatusReporter
+from kanarya_inference.router.upstream import Upstream
+from kanarya_inference.router.watching import Watching
+from kanarya_inference.router.windows import Clock
+from kanarya_inference.serving import Drain, Listener, serve
+
+logger = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the router's options."""
+    parser.add_argument("--namespace", required=True, help="namespace of the rollout")
+    parser.add_argument("--rollout", required=True, help="name of the MLModelRollout, and of its HTTPRoute")
+    parser.add_argument("--port", type=int, default=8080, help="port for clients (default 8080)")
+    parser.add_argument("--metrics-port", type=int, default=9090, help="port for /metrics, /readyz and /livez (default 9090)")
+    parser.add_argument("--request-timeout-seconds", type=float, default=15.0, help="longest wait for a pod's answer (default 15)")
+    parser.add_argument("--drain-seconds", type=float, default=5.0, help="how long requests are taken after SIGTERM (default 5)")
+    parser.add_argument("--kubeconfig", type=Path, default=None, help="path of a kubeconfig; without it the pod's service account")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the router until SIGTERM; returns the exit code: 1 when no cluster is configured or a port cannot be bound."""
+    configure_logging()
+    prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call] # nobody reads these series
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        try:
+            runner.run(run(args))
+        except (ApiError, OSError) as error:
+            logger.error("the router cannot run: %s", error)  # noqa: TRY400 -- a traceback adds nothing to it
+            return 1
+    return 0
+
+
+async def run(args: argparse.Namespace) -> None:
+    """Serve until SIGTERM, following the cluster that is configured. Nothing waits for the API server to answer."""
+    await serve_router(args, await KubernetesApi.connect(kubeconfig=args.kubeconfig))
+
+
+async def serve_router(
+    args: argparse.Namespace,
+    api: KubeApi,
+    *,
+    random: Random | None = None,
+    clock: Clock = time.monotonic,
+    drain: Drain | None = None,
+    on_started: Callable[[list[int]], None] | None = None,
+) -> None:
+    """Serve with a given view of the cluster, until SIGTERM or `drain`. `on_started` gets the client's and the metrics port."""
+    random = random or Random()  # noqa: S311 -- draws tracks, not secrets
+    drain = drain or Drain()
+    metrics = RouterMetrics(args.rollout, clock)
+    watching = Watching(api, args.namespace, args.rollout, random=random, clock=clock)
+    control = Control(args.rollout, watching.pool, metrics, clock)
+    reporter = StatusReporter(api, args.namespace, args.rollout, random=random, now=lambda: datetime.now(UTC))
+    upstream = Upstream(clock)
+    mirror = Mirror(upstream, random, clock)
+    proxy = Proxy(lambda: control.plan, upstream, mirror, random=random, clock=clock, request_seconds=args.request_timeout_seconds)
+    operations = Operations(metrics, Readiness(lambda: control.plan, drain))
+    background = [
+        asyncio.create_task(watching.run(control, lambda: reporter.report(control.verdict))),
+        asyncio.create_task(reporter.run()),
+    ]
+    try:
+        await serve(
+            [Listener(proxy, args.port), Listener(operations, args.metrics_port, last=True)],
+            drain=drain,
+            drain_seconds=args.drain_seconds,
+            finish_seconds=args.request_timeout_seconds + 1,
+            on_started=on_started,
+        )
+    finally:
+        for task in background:
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(*background, return_exceptions=True)
+        await mirror.close()
+        await upstream.close()
+        await api.close()

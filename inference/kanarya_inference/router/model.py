@@ -1,0 +1,69 @@
+"""The words of the data plane: a request, an attempt on a track, and how it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from kanarya_inference.router.endpoints import Endpoint
+
+TrackName = Literal["stable", "candidate"]
+Exposure = Literal["live", "mirror"]
+Outcome = Literal["success", "client_error", "server_error", "timeout", "unreachable", "cancelled"]
+Comparison = Literal["match", "mismatch", "not_compared", "dropped"]
+
+TRACKS: tuple[TrackName, ...] = get_args(TrackName)
+EXPOSURES: tuple[Exposure, ...] = get_args(Exposure)
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+COMPARISONS: tuple[Comparison, ...] = get_args(Comparison)
+
+ERRORS: frozenset[Outcome] = frozenset({"server_error", "timeout", "unreachable"})
+"""Outcomes that speak against the track."""
+
+FALLBACK_OUTCOMES: dict[str, frozenset[Outcome]] = {
+    "None": frozenset(),
+    "Unavailable": frozenset({"timeout", "unreachable"}),
+    "AnyError": ERRORS,
+}
+"""By the setting `fallback`: which outcomes of the candidate are answered from stable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A client's request as it is sent upstream: hop-by-hop headers gone, body whole. `target` is the raw path with its query."""
+
+    method: str
+    target: str
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer of a pod."""
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+
+    @property
+    def outcome(self) -> Outcome:
+        """Success below 400, then the client's fault, then the server's."""
+        if self.status < 400:
+            return "success"
+        return "client_error" if self.status < 500 else "server_error"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt on one track.
+
+    `answer` is None when there is none to pass on; `problem` then says why, in our words. `endpoint` is None when the track had
+    no ready endpoint.
+    """
+
+    outcome: Outcome
+    seconds: float
+    answer: Answer | None = None
+    endpoint: Endpoint | None = None
+    problem: str = ""

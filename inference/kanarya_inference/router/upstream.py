@@ -1,0 +1,176 @@
+"""One attempt on one track: the HTTP client towards the pods."""
+
+from __future__ import annotations
+
+import asyncio
+from io import BytesIO
+from types import SimpleNamespace
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+from kanarya_inference.router.caller import Caller
+from kanarya_inference.router.endpoints import Endpoint, Pool
+from kanarya_inference.router.model import Answer, Attempt, Request
+from kanarya_inference.router.windows import Clock
+
+CONNECT_SECONDS = 1.0
+IDLE_SECONDS = 4.0
+"""Idle connections are given up before the usual servers (5 s) close them, so that few requests meet a closing one."""
+ANSWER_LIMIT = 10 * 2**20
+CHUNK = 64 * 2**10
+LARGE_BODY = 2**20
+
+
+class _Unreachable(Exception):  # noqa: N818 -- these name what happened
+    """No whole answer came because there was no connection, or it broke."""
+
+
+class _Stale(_Unreachable):
+    """A kept-alive connection had been closed by the pod before our request reached it: nobody's fault."""
+
+
+class _Unsendable(Exception):  # noqa: N818
+    """The request cannot be put on the wire as it is: the client's fault."""
+
+
+class _Unusable(Exception):  # noqa: N818
+    """The pod answered something that cannot be passed on."""
+
+
+class Upstream:
+    """The connections to the pods of both tracks. Open it inside a running loop, close it at the end."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._kept = _session(keep_alive=True)
+        self._fresh = _session(keep_alive=False)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._kept.close()
+        await self._fresh.close()
+
+    async def attempt(
+        self, request: Request, pool: Pool, *, seconds: float, caller: Caller | None = None, avoid: Endpoint | None = None
+    ) -> Attempt:
+        """Send the request to one endpoint of the pool and wait for the whole answer, `seconds` at most.
+
+        A request that met a kept-alive connection the pod had just closed is sent once more on a new one, and only that counts.
+        Never raises for what the pod or the network does; when `caller` goes away the attempt ends as `cancelled`.
+        """
+        started = self._clock()
+        endpoint = pool.pick(avoid)
+        if endpoint is None:
+            return Attempt("unreachable", 0.0, problem="no ready endpoint")
+        try:
+            async with asyncio.timeout(seconds) as deadline:
+                if caller is not None:
+                    caller.may_end(deadline)
+                try:
+                    answer = await self._exchange(self._kept, endpoint, request)
+                except _Stale:
+                    endpoint = pool.pick(endpoint) or endpoint
+                    answer = await self._exchange(self._fresh, endpoint, request)
+        except TimeoutError:
+            gone = caller is not None and caller.gone
+            outcome, problem = ("cancelled", "the client went away") if gone else ("timeout", "no answer in time")
+            return Attempt(outcome, self._clock() - started, endpoint=endpoint, problem=problem)  # type: ignore[arg-type]
+        except _Unreachable as error:
+            pool.rest(endpoint)
+            return Attempt("unreachable", self._clock() - started, endpoint=endpoint, problem=str(error))
+        except _Unsendable as error:
+            return Attempt("client_error", self._clock() - started, endpoint=endpoint, problem=str(error))
+        except _Unusable as error:
+            return Attempt("server_error", self._clock() - started, endpoint=endpoint, problem=str(error))
+        finally:
+            if caller is not None:
+                caller.may_end(None)
+        return Attempt(answer.outcome, self._clock() - started, answer, endpoint)
+
+    async def _exchange(self, session: aiohttp.ClientSession, endpoint: Endpoint, request: Request) -> Answer:
+        connection = SimpleNamespace(reused=False)
+        url = URL(f"http://{_bracketed(endpoint.host)}:{endpoint.port}{request.target}", encoded=True)
+        answered = False
+        endpoint.outstanding += 1
+        try:
+            async with session.request(
+                request.method,
+                url,
+                headers=request.headers,
+                data=_payload(request.body),
+                allow_redirects=False,
+                trace_request_ctx=connection,
+            ) as response:
+                answered = True
+                body = await _whole(response)
+                return Answer(response.status, response.raw_headers, body)
+        except aiohttp.ClientConnectorError as error:
+            raise _Unreachable("connection refused") from error
+        except aiohttp.ConnectionTimeoutError as error:
+            raise _Unreachable("no connection in time") from error
+        except aiohttp.ClientPayloadError as error:
+            raise _Unreachable("connection broke in the middle of the answer") from error
+        except aiohttp.ClientConnectionError as error:
+            if connection.reused and not answered and not _has_begun(error):
+                raise _Stale("connection closed before the request") from error
+            raise _Unreachable("connection reset") from error
+        except ValueError as error:  # invalid URLs and headers; never the answer's
+            raise _Unsendable("the request is not valid HTTP") from error
+        except aiohttp.ClientError as error:
+            raise _Unusable("the answer is not HTTP") from error
+        finally:
+            endpoint.outstanding -= 1
+
+
+def _payload(body: bytes) -> bytes | BytesIO | None:
+    """Bytes as they are, but large ones as a file: the client then writes them piece by piece."""
+    if len(body) > LARGE_BODY:
+        return BytesIO(body)
+    return body or None
+
+
+async def _whole(response: aiohttp.ClientResponse) -> bytes:
+    length = response.content_length
+    if length is not None and length <= ANSWER_LIMIT:
+        return await response.read()
+    body = bytearray()
+    async for chunk in response.content.iter_chunked(CHUNK):
+        body += chunk
+        if len(body) > ANSWER_LIMIT:
+            response.close()
+            raise _Unusable(f"the answer is longer than {ANSWER_LIMIT} bytes")
+    return bytes(body)
+
+
+def _session(*, keep_alive: bool) -> aiohttp.ClientSession:
+    """Make a session that adds nothing of its own to a request and waits without limit: the attempt has its own deadline."""
+    trace = aiohttp.TraceConfig()
+
+    async def reused(_: aiohttp.ClientSession, context: Any, __: aiohttp.TraceConnectionReuseconnParams) -> None:
+        context.trace_request_ctx.reused = True
+
+    trace.on_connection_reuseconn.append(reused)
+    connector = (
+        aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_SECONDS, happy_eyeballs_delay=None)
+        if keep_alive
+        else aiohttp.TCPConnector(limit=0, force_close=True, happy_eyeballs_delay=None)
+    )
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
+        trace_configs=[trace],
+    )
+
+
+def _has_begun(error: Exception) -> bool:
+    """Tell whether some of the answer's head had arrived when the connection broke."""
+    return isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str | None)
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

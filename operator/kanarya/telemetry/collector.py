@@ -1,0 +1,141 @@
+"""Looks at Prometheus: a request in, a `Reading` out, never an exception."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+from kanarya.decision.counts import Drift, Missing, Reading
+from kanarya.telemetry import profile
+from kanarya.telemetry.counting import Span
+from kanarya.telemetry.driftbins import count_drift
+from kanarya.telemetry.feed import MAX_WINDOW_SECONDS, Feed, Interest, Source
+from kanarya.telemetry.look import ALL, Findings, Look, horizon
+from kanarya.telemetry.request import ReadRequest
+from kanarya.telemetry.snapshot import Snapshot
+from kanarya.telemetry.source import SourceError
+from kanarya.telemetry.traffic import count_traffic
+
+__all__ = ["Collector", "ReadRequest"]
+
+log = logging.getLogger(__name__)
+
+
+class Collector:
+    """Reads the counts of any number of rollouts from one source with the profile `kanarya`.
+
+    `clock` gives epoch seconds.
+    """
+
+    def __init__(self, source: Source, clock: Callable[[], float]) -> None:
+        self._source = source
+        self._clock = clock
+        self._traffic = Feed(source, clock, _traffic_query)
+        self._drift = Feed(source, clock, _drift_query)
+
+    async def read(self, request: ReadRequest) -> Reading:
+        """Count what is new for one rollout.
+
+        Whatever goes wrong is in the reading: with the source down, `until` is the request's watermark and the next look goes on from
+        there.
+        """
+        try:
+            return await self._read(request)
+        except SourceError as error:
+            return _down(request, str(error))
+        except Exception:
+            # A look must never end a reconcile: what it says then is that nothing could be seen.
+            log.exception("samples of rollout %s/%s could not be counted", request.namespace, request.rollout)
+            return _down(request, "The answer of Prometheus could not be counted; the operator's log has more.")
+
+    async def close(self) -> None:
+        """Give up the source."""
+        await self._source.close()
+
+    async def _read(self, request: ReadRequest) -> Reading:
+        scrape = self._source.config.scrape_interval_seconds
+        usual = horizon(scrape, request.tick_seconds)
+        key = (request.namespace, request.rollout)
+        interest = Interest(frozenset({request.namespace}), frozenset({request.router_pod_prefix}), frozenset(request.thresholds_ms), usual)
+        now = self._clock()
+        snapshot = await self._traffic.get(key, interest, min(now - usual, request.watermark - 2 * scrape))
+        bins = await self._bins(key, request, min(now - usual, request.drift_watermark - 2 * scrape))
+        settled = min(snapshot.settled, bins.settled) if isinstance(bins, Snapshot) else snapshot.settled
+        until = max(request.watermark, settled)
+        lost = snapshot.start > request.watermark
+        look = self._look(request, snapshot, until)
+        traffic = count_traffic(request, snapshot, look)
+        if traffic.gap and not lost and _goes_further_back(snapshot, request.since):
+            # A router was not scraped for longer than the usual window: its last sample before that is further back.
+            snapshot = await self._traffic.get_alone(interest, request.since)
+            look = self._look(request, snapshot, until)
+            traffic = count_traffic(request, snapshot, look)
+        drift = await self._count_drift(request, bins, look)
+        return Reading(
+            until,
+            traffic.counts,
+            drift,
+            traffic.newest,
+            traffic.stable_newest,
+            look.findings.missing,
+            look.findings.detail,
+            history_lost=lost or traffic.gap,
+        )
+
+    async def _bins(self, key: tuple[str, str], request: ReadRequest, reach: float) -> Snapshot | tuple[Missing, str]:
+        """Give the samples for drift, or why there are none: drift must not keep errors from being judged."""
+        interest = self._drift_interest(request)
+        if not interest.pod_prefixes:
+            return Missing.NO_SERIES, "No pods of the candidate are named, so nothing was read of its features."
+        try:
+            return await self._drift.get(key, interest, reach)
+        except SourceError as error:
+            return Missing.SOURCE_DOWN, str(error)
+
+    async def _count_drift(self, request: ReadRequest, bins: Snapshot | tuple[Missing, str], look: Look) -> Drift:
+        if not isinstance(bins, Snapshot):
+            look.findings.add("drift", *bins)
+            return Drift()
+        until = max(look.span.until, request.drift_watermark)
+        span = Span(request.drift_since, request.drift_watermark, until, bins.known_from)
+        found = Findings()
+        drift, gap = count_drift(request, bins, replace(look, span=span, findings=found))
+        if gap and _goes_further_back(bins, request.drift_since):
+            try:
+                bins = await self._drift.get_alone(self._drift_interest(request), request.drift_since)
+            except SourceError as error:
+                look.findings.add("drift", Missing.SOURCE_DOWN, str(error))
+                return Drift(reference=drift.reference)
+            found = Findings()
+            # A gap that stays costs the bins of that time, which makes the sample smaller and not another.
+            drift, _ = count_drift(request, bins, replace(look, span=replace(span, known_from=bins.known_from), findings=found))
+        look.findings.take(found)
+        return drift
+
+    def _drift_interest(self, request: ReadRequest) -> Interest:
+        prefixes = frozenset(prefix for prefix in request.candidate_pod_prefixes if prefix)
+        usual = horizon(self._source.config.scrape_interval_seconds, request.tick_seconds)
+        return Interest(frozenset({request.namespace}), prefixes, seconds=usual)
+
+    def _look(self, request: ReadRequest, snapshot: Snapshot, until: float) -> Look:
+        span = Span(request.since, request.watermark, until, snapshot.known_from)
+        now = self._clock() - self._source.clock_ahead
+        return Look(span, now, self._source.config.scrape_interval_seconds, request.tick_seconds, Findings())
+
+
+def _goes_further_back(snapshot: Snapshot, since: float) -> bool:
+    """Tell whether there may be samples of the span that the snapshot's window left out."""
+    return snapshot.start > max(since, snapshot.at - MAX_WINDOW_SECONDS)
+
+
+def _traffic_query(interest: Interest, seconds: int) -> str:
+    return profile.traffic_query(interest.thresholds_ms, interest.namespaces, interest.pod_prefixes, seconds)
+
+
+def _drift_query(interest: Interest, seconds: int) -> str:
+    return profile.drift_query(interest.namespaces, interest.pod_prefixes, seconds)
+
+
+def _down(request: ReadRequest, sentence: str) -> Reading:
+    return Reading(until=request.watermark, missing={ALL: Missing.SOURCE_DOWN}, detail=sentence)

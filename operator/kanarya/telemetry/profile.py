@@ -1,0 +1,72 @@
+"""The profile `kanarya`: what the metrics of ml-router and of the inference server are called, and what they count.
+
+Errors are the outcomes of `ERRORS`; requests are all attempts but `cancelled` ones; attempts slower than T are requests minus those
+in the bucket `le=T`. Identity is the target labels `namespace` and `pod`. A label of the same name that a pod writes itself arrives
+as `exported_namespace` or `exported_pod` and is never looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+from kanarya.telemetry import promql
+
+BUCKETS: Final = "kanarya_request_duration_seconds_bucket"
+COMPARISONS: Final = "kanarya_comparisons_total"
+BREAKER: Final = "kanarya_mirror_breaker_open"
+PROCESS_START: Final = "process_start_time_seconds"
+FEATURE_BINS: Final = "ml_feature_bin_total"
+REFERENCE_BINS: Final = "ml_feature_reference_bin"
+
+ERRORS: Final = frozenset({"server_error", "timeout", "unreachable"})
+NOT_COUNTED: Final = "cancelled"
+COMPARED: Final = frozenset({"match", "mismatch"})
+MISMATCHED: Final = "mismatch"
+
+BINS: Final = (*map(str, range(10)), "missing")
+"""The bins of a feature, in the order in which their counts stand."""
+
+MAX_FEATURES: Final = 200
+
+
+def edge(threshold_ms: int) -> float:
+    """Bucket edge, in seconds, of a threshold in milliseconds."""
+    return threshold_ms / 1000
+
+
+def spellings(threshold_ms: int) -> set[str]:
+    """Every way in which exporters and Prometheus write that edge: 1000 ms is `1` and `1.0`."""
+    seconds = edge(threshold_ms)
+    return {repr(seconds), f"{seconds:.15g}"}
+
+
+def traffic_query(thresholds_ms: Collection[int], namespaces: Collection[str], pod_prefixes: Collection[str], seconds: int) -> str:
+    """Everything the routers count, in one selector.
+
+    One selector is one look of Prometheus at its store, so a scrape is in the answer whole or not at all: buckets, comparisons and
+    the start of the process belong together. `le` is empty for all but the histogram, whose `+Inf` bucket counts the attempts.
+    """
+    edges = {"+Inf"}.union(*(spellings(threshold) for threshold in thresholds_ms))
+    return promql.samples(
+        [
+            promql.one_of("__name__", {BUCKETS, COMPARISONS, BREAKER, PROCESS_START}),
+            promql.one_of("le", edges, or_absent=True),
+            promql.unequal("outcome", NOT_COUNTED),
+            promql.one_of("namespace", namespaces),
+            promql.starting_with("pod", pod_prefixes),
+        ],
+        seconds,
+    )
+
+
+def drift_query(namespaces: Collection[str], pod_prefixes: Collection[str], seconds: int) -> str:
+    """Feature bins and their reference, of the pods of candidates."""
+    return promql.samples(
+        [
+            promql.one_of("__name__", {FEATURE_BINS, REFERENCE_BINS, PROCESS_START}),
+            promql.one_of("namespace", namespaces),
+            promql.starting_with("pod", pod_prefixes),
+        ],
+        seconds,
+    )

@@ -1,0 +1,55 @@
+"""What a look at Prometheus is asked for."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_REPLICA = re.compile(r"[a-z0-9]+(-[a-z0-9]+)?")
+"""What a ReplicaSet or a StatefulSet puts behind a pod's name: `6c9f8d-x2x4z`, or `0`."""
+
+
+@dataclass(frozen=True)
+class ReadRequest:
+    """One look for one rollout. Times are epoch seconds.
+
+    Attributes
+    ----------
+    namespace, rollout
+        Whose series: the target label `namespace` and the router's label `rollout`.
+    candidate_revision, stable_revision
+        The revisions whose series count; those of others are left alone.
+    thresholds_ms
+        Latencies, in milliseconds, above which attempts are counted as slower.
+    router_pod_prefix
+        What the names of the rollout's router pods begin with (`fraud-router-`): only their word counts for traffic.
+    candidate_pod_prefixes
+        What the names of the candidate's pods begin with (`fraud-5f6c8d-`): only their word counts for drift.
+    since, watermark
+        Start of the span, and up to where it is counted already (`watermark` >= `since`).
+    drift_since, drift_watermark
+        The same for drift.
+    tick_seconds
+        Longest usual time between two looks.
+    """
+
+    namespace: str
+    rollout: str
+    candidate_revision: str
+    stable_revision: str
+    thresholds_ms: tuple[int, ...]
+    router_pod_prefix: str
+    candidate_pod_prefixes: tuple[str, ...]
+    since: float
+    watermark: float
+    drift_since: float
+    drift_watermark: float
+    tick_seconds: float
+
+    def is_router(self, pod: str) -> bool:
+        """Tell a router pod of this rollout from, say, a model pod of a rollout that is called `fraud-router-eu`."""
+        return pod.startswith(self.router_pod_prefix) and _REPLICA.fullmatch(pod, len(self.router_pod_prefix)) is not None
+
+    def is_candidate(self, pod: str) -> bool:
+        """Tell the candidate's pods."""
+        return any(prefix and pod.startswith(prefix) for prefix in self.candidate_pod_prefixes)

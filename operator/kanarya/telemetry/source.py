@@ -1,0 +1,201 @@
+"""One Prometheus, asked over its HTTP API: a request with every limit set, an answer with its shape checked.
+
+The address comes from the operator's own configuration and never from a resource. Nothing that the server says is passed on: its
+bodies may hold anything, so every failure is a sentence of ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import itertools
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import httpx
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic.alias_generators import to_camel
+
+MAX_BYTES = 32 * 1024 * 1024
+"""The largest answer that is read. A larger one is a failure, never half an answer."""
+
+MAX_SKEW_SECONDS = 10.0
+"""How far the clocks of the two machines may be apart. Beyond it "later than the last weight change" means nothing."""
+
+Failure = Literal["timeout", "unreachable", "redirect", "4xx", "5xx", "too_large", "bad_answer", "clock"]
+
+
+class SourceError(Exception):
+    """Prometheus gave no answer that can be used.
+
+    Attributes
+    ----------
+    failure
+        The class of failure, for metrics and policies. The message is a sentence of ours that holds no words of the server.
+    """
+
+    def __init__(self, failure: Failure, message: str) -> None:
+        super().__init__(message)
+        self.failure: Failure = failure
+
+
+class SourceConfig(BaseModel):
+    """A Prometheus as the operator's configuration names it.
+
+    `url` is the base, with a path if Prometheus is served under one; `scrape_interval_seconds` is how often it reads pods.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+    url: str = Field(max_length=2048)
+    scrape_interval_seconds: float = Field(gt=0, le=300, allow_inf_nan=False)
+    timeout_seconds: float = Field(default=5.0, gt=0, le=60, allow_inf_nan=False)
+
+    @field_validator("url")
+    @classmethod
+    def _plain_http_address(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError("url must be an address that starts with http:// or https://")
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("url must not hold credentials: it stands in logs and configuration")
+        if parts.query or parts.fragment:
+            raise ValueError("url must be the base address of Prometheus, without ? or #")
+        return value.rstrip("/")
+
+
+@dataclass(frozen=True)
+class Series:
+    """One time series: its labels (with `__name__`), and samples as (epoch seconds, value), oldest first, times rising."""
+
+    labels: Mapping[str, str]
+    samples: tuple[tuple[float, float], ...]
+
+
+class PrometheusSource:
+    """Range vectors from one Prometheus.
+
+    Give `client` to share or to replace the HTTP client (it is then not closed here); `wall` is the clock that is compared with the
+    server's `Date`.
+    """
+
+    def __init__(self, config: SourceConfig, client: httpx.AsyncClient | None = None, *, wall: Callable[[], float] = time.time) -> None:
+        self.config = config
+        self.clock_ahead = 0.0
+        """At least so many seconds our clock is ahead of the server's, by its last answer."""
+        self._wall = wall
+        self._owned = client is None
+        # No proxies and no netrc from the environment: the address is meant as it stands.
+        self._client = client or httpx.AsyncClient(
+            trust_env=False, limits=httpx.Limits(max_connections=4, max_keepalive_connections=2, keepalive_expiry=60)
+        )
+
+    async def query(self, promql: str, at: float) -> list[Series]:
+        """Evaluate `promql`, a range vector selector such as `up[20s]`, at the time `at` (epoch seconds).
+
+        Raises
+        ------
+        SourceError
+            For everything that keeps the answer from being used. `timeoutSeconds` bounds the whole call.
+        """
+        try:
+            async with asyncio.timeout(self.config.timeout_seconds):
+                body = await self._post(promql, at)
+        except (TimeoutError, httpx.TimeoutException) as error:
+            raise SourceError("timeout", f"Prometheus gave no full answer in {self.config.timeout_seconds:g} s.") from error
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, RuntimeError) as error:
+            # RuntimeError: the client says so when it is closed under a running request.
+            raise SourceError("unreachable", f"Prometheus cannot be reached ({type(error).__name__}).") from error
+        return _parse(body)
+
+    async def _post(self, promql: str, at: float) -> bytes:
+        timeout = self.config.timeout_seconds
+        sent = self._wall()
+        async with self._client.stream(
+            "POST",
+            f"{self.config.url}/api/v1/query",
+            data={"query": promql, "time": f"{at:.3f}", "timeout": f"{math.ceil(timeout * 1000)}ms"},
+            # Packed bodies could unpack to far more than was counted.
+            headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+            timeout=timeout,
+            follow_redirects=False,
+        ) as response:
+            self._check_status(response)
+            self._compare_clocks(response.headers.get("Date"), sent, self._wall())
+            body = bytearray()
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > MAX_BYTES:
+                    raise SourceError("too_large", f"The answer of Prometheus is larger than {MAX_BYTES // 1024**2} MiB.")
+            return bytes(body)
+
+    @staticmethod
+    def _check_status(response: httpx.Response) -> None:
+        status = response.status_code
+        if 300 <= status < 400:
+            raise SourceError("redirect", f"Prometheus answered with a redirect ({status}), which is not followed.")
+        if 400 <= status < 500:
+            raise SourceError("4xx", f"Prometheus refused the query ({status}).")
+        if status >= 500:
+            raise SourceError("5xx", f"Prometheus failed to answer the query ({status}).")
+        if status != 200:
+            raise SourceError("bad_answer", f"Prometheus answered with an unexpected status ({status}).")
+        if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise SourceError("bad_answer", "Prometheus sent a packed answer that was not asked for.")
+
+    def _compare_clocks(self, date: str | None, sent: float, received: float) -> None:
+        """Bound the difference of the clocks: the header is cut to whole seconds, written between `sent` and `received`."""
+        try:
+            server = email.utils.parsedate_to_datetime(date).timestamp() if date else None
+        except (ValueError, TypeError, OverflowError):
+            server = None
+        self.clock_ahead = 0.0 if server is None else max(0.0, sent - (server + 1.0))
+        behind = 0.0 if server is None else max(0.0, server - received)
+        apart = max(self.clock_ahead, behind)
+        if apart > MAX_SKEW_SECONDS:
+            raise SourceError("clock", f"The clocks of the operator and of Prometheus are {apart:.0f} s apart.")
+
+    async def close(self) -> None:
+        """Give up connections."""
+        if self._owned:
+            await self._client.aclose()
+
+
+def _parse(body: bytes) -> list[Series]:
+    """Read a matrix. `warnings` and `infos` say that something was odd, not that the samples are wrong: they are left alone."""
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise SourceError("bad_answer", "The answer of Prometheus is not JSON.") from error
+    if not isinstance(answer, dict) or answer.get("status") != "success" or not isinstance(answer.get("data"), dict):
+        raise SourceError("bad_answer", "The answer of Prometheus does not have the shape of its API.")
+    data = answer["data"]
+    if data.get("resultType") != "matrix" or not isinstance(data.get("result"), list):
+        raise SourceError("bad_answer", "Prometheus answered with another kind of result than raw samples.")
+    try:
+        return [_series(item) for item in data["result"]]
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+        raise SourceError("bad_answer", "The answer of Prometheus holds a series that cannot be read.") from error
+
+
+def _series(item: Mapping[str, Any]) -> Series:
+    labels = item["metric"]
+    if not isinstance(labels, dict) or not all(isinstance(value, str) for value in labels.values()):
+        raise TypeError("labels")
+    # A native histogram has `histograms` instead: no samples for us.
+    samples = tuple(_sample(pair) for pair in item.get("values", ()))
+    if any(later[0] <= earlier[0] for earlier, later in itertools.pairwise(samples)):
+        raise ValueError("times")
+    return Series(labels, samples)
+
+
+def _sample(pair: Sequence[Any]) -> tuple[float, float]:
+    at, value = pair
+    if isinstance(at, bool) or not isinstance(at, int | float) or not math.isfinite(at) or not isinstance(value, str):
+        raise TypeError("sample")
+    return float(at), float(value)

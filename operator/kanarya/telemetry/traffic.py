@@ -1,0 +1,134 @@
+"""Errors, latency and match of one rollout, counted from its routers' series. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from kanarya.decision.counts import Attempts, Counts, Missing
+from kanarya.telemetry import counting, profile
+from kanarya.telemetry.counting import Point, Samples, Starts
+from kanarya.telemetry.look import ALL, Look
+from kanarya.telemetry.request import ReadRequest
+from kanarya.telemetry.snapshot import Snapshot
+from kanarya.telemetry.source import Series
+
+Claims = dict[tuple[str, ...], list[tuple[Samples, Starts]]]
+"""Series by what they claim to be."""
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Increments of one look; `gap` when a router lacks the sample from which to go on in this window."""
+
+    counts: Counts
+    newest: float | None
+    stable_newest: float | None
+    gap: bool
+
+
+def count_traffic(request: ReadRequest, snapshot: Snapshot, look: Look) -> Traffic:
+    """Count the attempts and comparisons of a rollout in the span of the look."""
+    routers: dict[str, list[Series]] = {}
+    for one in snapshot.of_rollout(request.namespace, request.rollout):
+        pod = one.labels.get("pod", "")
+        if request.is_router(pod):
+            routers.setdefault(pod, []).append(one)
+    series = [one for some in routers.values() for one in some]
+    newest = {
+        track: counting.newest((one.samples for one in _histogram(series, request, track)), look.now) for track in ("candidate", "stable")
+    }
+    _check_presence(newest, look)
+    counts = _tally(request, snapshot, series, look)
+    _check_breaker(request, series, look)
+    gap = any(has_gap(request.namespace, snapshot, pod, some, look) for pod, some in routers.items())
+    return Traffic(counts, newest["candidate"], newest["stable"], gap)
+
+
+def _histogram(series: Sequence[Series], request: ReadRequest, track: str) -> list[Series]:
+    return [one for one in series if one.labels["__name__"] == profile.BUCKETS and _is_track(one.labels, request, track)]
+
+
+def _is_track(labels: Mapping[str, str], request: ReadRequest, track: str) -> bool:
+    revision = request.candidate_revision if track == "candidate" else request.stable_revision
+    return labels.get("track") == track and labels.get("revision") == revision
+
+
+def _check_presence(newest: Mapping[str, float | None], look: Look) -> None:
+    ours = newest["candidate"]
+    if ours is None:
+        others = "no series of stable either" if newest["stable"] is None else "series of stable are there"
+        look.findings.add(ALL, Missing.NO_SERIES, f"Prometheus has no series of the candidate's requests ({others}).")
+    elif ours < look.stale_before:
+        look.findings.add(ALL, Missing.STALE_SAMPLES, f"The newest sample of the candidate's requests is {look.now - ours:.0f} s old.")
+
+
+def _tally(request: ReadRequest, snapshot: Snapshot, series: Sequence[Series], look: Look) -> Counts:
+    buckets: dict[tuple[str, ...], dict[float, list[tuple[Samples, Starts]]]] = {}
+    comparisons: Claims = {}
+    for one in series:
+        labels = one.labels
+        track = labels.get("track", "")
+        if not _is_track(labels, request, track) or labels.get("outcome") == profile.NOT_COUNTED:
+            continue
+        key = (labels.get("pod", ""), track, labels.get("exposure", ""), labels.get("outcome", ""))
+        claim = (one.samples, snapshot.starts(one))
+        if labels["__name__"] == profile.BUCKETS:
+            buckets.setdefault(key, {}).setdefault(_edge(labels.get("le", "")), []).append(claim)
+        elif labels["__name__"] == profile.COMPARISONS and track == "candidate":
+            comparisons.setdefault(key, []).append(claim)
+    sums = {"live": Attempts(), "mirror": Attempts(), "stable": Attempts()}
+    for (_, track, exposure, outcome), claims in buckets.items():
+        whose = "stable" if track == "stable" else "mirror" if exposure == "mirror" else "live"
+        sums[whose] += _attempts(request, claims, outcome, look)
+    attempted = compared = mismatched = 0.0
+    for (_, _, _, outcome), claimed in comparisons.items():
+        joined = counting.join(claimed, look.span, look.now)
+        look.report(("match",), joined, "The series of comparisons")
+        grown = sum(counting.increments([Point(at, (value,), started) for at, value, started in joined.samples], look.span))
+        attempted += grown
+        compared += grown if outcome in profile.COMPARED else 0.0
+        mismatched += grown if outcome == profile.MISMATCHED else 0.0
+    if not comparisons:
+        look.findings.add("match", Missing.NO_SERIES, "Prometheus has no series of comparisons of the candidate.")
+    return Counts(sums["live"], sums["mirror"], sums["stable"], attempted, compared, mismatched)
+
+
+def _attempts(request: ReadRequest, claims: Mapping[float, list[tuple[Samples, Starts]]], outcome: str, look: Look) -> Attempts:
+    edges = [profile.edge(threshold) for threshold in request.thresholds_ms]
+    joined = {edge: counting.join(claims[edge], look.span, look.now) for edge in (*edges, math.inf) if edge in claims}
+    for edge, one in joined.items():
+        look.report(("errors", "latency") if edge == math.inf else ("latency",), one, "The series of requests")
+    (requests, *slower), lacking = counting.attempts(joined, edges, look.span)
+    for threshold in request.thresholds_ms:
+        if profile.edge(threshold) in lacking:
+            look.findings.add("latency", Missing.MISSING_EDGE, f"The routers' latency histogram has no bucket edge at {threshold} ms.")
+    errors = requests if outcome in profile.ERRORS else 0.0
+    return Attempts(requests, errors, {str(threshold): count for threshold, count in zip(request.thresholds_ms, slower, strict=True)})
+
+
+def _edge(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _check_breaker(request: ReadRequest, series: Sequence[Series], look: Look) -> None:
+    for one in series:
+        if one.labels["__name__"] != profile.BREAKER or not _is_track(one.labels, request, one.labels.get("track", "")):
+            continue
+        at, value = one.samples[-1]
+        if at >= look.stale_before and value != 0:
+            look.findings.add("match", Missing.MIRROR_BREAKER_OPEN, f"A router has suspended mirroring to {one.labels['track']}.")
+
+
+def has_gap(namespace: str, snapshot: Snapshot, pod: str, series: Sequence[Series], look: Look) -> bool:
+    """Tell whether a pod that is still scraped lacks the sample from which the span goes on; `series` are all of it that count."""
+    times = sorted({at for one in series for at, _ in one.samples}.union(snapshot.scrapes(namespace, pod)))
+    first = next((at for at in times if look.span.watermark < at <= look.span.until), None)
+    if first is None:
+        return False
+    started = next((found for one in series if (found := snapshot.starts(one).at(first)) is not None), None)
+    return counting.gap(times, started, look.span, look.horizon)

@@ -1,0 +1,1 @@
+"""Counting held against a real Prometheus."""

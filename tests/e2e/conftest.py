@@ -1,0 +1,108 @@
+"""The cluster, the operator and the load that every end-to-end test uses; on failure, a dump of what is there."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from examples import lab
+from kanarya.decision.replay import first_difference
+
+DUMPS = Path(os.environ.get("KANARYA_DUMPS", lab.ROOT / "build/out/dumps"))
+SCHEMA = json.loads((lab.ROOT / "docs/reference/evidence-v1.schema.json").read_text(encoding="utf-8"))
+
+Services = Callable[..., lab.ModelService]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    report = yield
+    if call.when == "call":
+        item.stash[FAILED] = bool(report.failed)  # type: ignore[attr-defined]
+    return report
+
+
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.fixture(scope="session")
+def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Install the operator with its chart; gives the folder of trained models."""
+    lab.cluster_environment()
+    lab.install_operator()
+    folder = tmp_path_factory.mktemp("models")
+    lab.models(folder)
+    return folder
+
+
+@pytest.fixture
+def service(laboratory: Path, request: pytest.FixtureRequest) -> Iterator[Services]:
+    """Give a function that makes a model service in a namespace of its own."""
+    made: list[lab.ModelService] = []
+
+    def make(**changes: object) -> lab.ModelService:
+        base = "".join(part if part.isalnum() else "-" for part in request.node.name.lower().replace("test_", ""))
+        namespace = f"e2e-{base[:40].strip('-')}-{os.getpid() % 10_000}"
+        found = lab.ModelService(namespace, laboratory, **changes)  # type: ignore[arg-type]
+        found.create_namespace()
+        made.append(found)
+        return found
+
+    yield make
+    for found in made:
+        if request.node.stash.get(FAILED, True):
+            dump(found.namespace, request.node.name)
+        found.delete()
+
+
+@pytest.fixture
+def serving(service: Services) -> Callable[..., lab.ModelService]:
+    """Give a function that makes a model service which is adopted and under load."""
+
+    def make(**changes: object) -> lab.ModelService:
+        found = service(**changes)
+        found.release("v1.8.0")
+        found.wait_ready()
+        found.start_load()
+        return found
+
+    return make
+
+
+def check_evidence(service: lab.ModelService, run_id: str) -> list[dict[str, object]]:
+    """Check a run's evidence against its schema, its chain and its own counts; gives the entries."""
+    parts = service.evidence(run_id)
+    assert parts, f"no evidence of run {run_id}"
+    for part in parts:
+        jsonschema.Draft202012Validator(SCHEMA).validate(part)
+    entries = [entry for part in parts for entry in part["entries"]]
+    assert first_difference(entries) is None
+    return entries
+
+
+def dump(namespace: str, name: str) -> None:
+    """Write down everything a person would ask for."""
+    folder = DUMPS / name.replace("/", "-")
+    folder.mkdir(parents=True, exist_ok=True)
+    commands = {
+        "objects.yaml": ["get", "mlr,deploy,rs,pods,svc,endpointslices,httproute,configmap", "-n", namespace, "-o", "yaml"],
+        "events.txt": ["get", "events", "-n", namespace, "--sort-by=.metadata.creationTimestamp"],
+        "operator.log": ["logs", "-n", lab.OPERATOR_NAMESPACE, "deployment/kanarya", "--tail=2000"],
+        "operator-before.log": ["logs", "-n", lab.OPERATOR_NAMESPACE, "deployment/kanarya", "--previous", "--tail=500"],
+        "router.log": ["logs", "-n", namespace, "-l", "app.kubernetes.io/component=router", "--prefix", "--tail=500"],
+        "load.json": ["get", "--raw", f"/api/v1/namespaces/{namespace}/pods/load:9000/proxy/stats"],
+        "nodes.txt": ["describe", "nodes"],
+    }
+    for file, command in commands.items():
+        try:
+            done = subprocess.run(["kubectl", *command], capture_output=True, text=True, timeout=60, check=False)
+            (folder / file).write_text(done.stdout + done.stderr)
+        except subprocess.TimeoutExpired:
+            (folder / file).write_text("timed out")
+    print(f"\ndump of {namespace} in {folder}")  # noqa: T201 -- pytest shows it with the failure

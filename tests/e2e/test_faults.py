@@ -1,0 +1,85 @@
+"""What a user is promised while parts of the system fail."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from itertools import pairwise
+
+from examples import lab
+from examples.lab import ModelService, get
+from tests.e2e.conftest import check_evidence
+
+Serving = Callable[..., ModelService]
+KILL = r"""
+for p in /proc/[0-9]*; do
+  if tr '\0' ' ' < $p/cmdline 2>/dev/null | grep -q 'kanarya operator --config'; then kill -9 ${p#/proc/}; fi
+done
+"""
+
+
+def kill_operator() -> None:
+    """End the operator with SIGKILL, from the node: nothing in the pod gets to say goodbye."""
+    before = restarts()
+    (node,) = [item["metadata"]["name"] for item in get("default", "nodes")["items"]]
+    lab.run("docker", "exec", node, "sh", "-c", KILL)
+    lab.eventually(lambda: restarts() > before, "a restarted operator", 90)
+
+
+def restarts() -> int:
+    items = get(lab.OPERATOR_NAMESPACE, "pods", "-l", "app.kubernetes.io/name=kanarya")["items"]
+    return sum(state["restartCount"] for pod in items for state in pod.get("status", {}).get("containerStatuses", []))
+
+
+def test_the_operator_killed_in_mid_step_loses_and_repeats_nothing(serving: Serving) -> None:
+    service = serving()
+    service.release("v1.8.1")
+    restarted: list[float] = []
+    for weight in (10, 50):
+        service.wait_weight(weight)
+        time.sleep(2)
+        kill_operator()
+        restarted.append(time.time())
+    entry = service.wait_outcome(300) if not service.status().get("history") else service.status()["history"][-1]
+    assert entry["outcome"] == "Succeeded"
+    entries = check_evidence(service, entry["run"])
+    entered = [(item["step"], item["at"]) for item in entries if item["kind"] == "StepEntered"]
+    assert [step for step, _ in entered] == [1, 2, 3, 4, 5]
+    assert all(later - earlier >= 8 for (_, earlier), (_, later) in pairwise(entered))  # type: ignore[operator]
+    rises = [item for item in entries if item["kind"] == "Decision" and item["decision"] == "Advance"]
+    for moment in restarted:
+        after = next(item for item in rises if float(item["at"]) > moment)  # type: ignore[arg-type]
+        # The process is up again a little before the restart is seen from here: its start is taken from the node.
+        assert float(after["newestSample"]) > started_before(moment), after  # type: ignore[arg-type]
+    stats = service.stats()
+    assert stats["error_count"] == 0, stats["errors"][-5:]
+
+
+def started_before(moment: float) -> float:
+    """Give a time the operator cannot have begun before: it is seen restarted at most this long after it was killed."""
+    return moment - 30
+
+
+def test_prometheus_gone_for_a_minute_holds_and_goes_on(serving: Serving) -> None:
+    service = serving()
+    service.release("v1.8.1")
+    service.wait_weight(10)
+    lab.kubectl("scale", "-n", "monitoring", "deploy/prometheus", "--replicas=0")
+    try:
+        service.wait(lambda status: status.get("reason") == "SourceDown", "the reason SourceDown", 60)
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            assert service.weight() <= 25
+            assert not service.status().get("history")
+            time.sleep(2)
+        held = service.weight()
+        assert service.status()["reason"] == "SourceDown"
+    finally:
+        lab.kubectl("scale", "-n", "monitoring", "deploy/prometheus", "--replicas=1")
+        lab.kubectl("rollout", "status", "-n", "monitoring", "deploy/prometheus", "--timeout=90s")
+    assert service.weight() == held
+    entry = service.wait_outcome()
+    assert entry["outcome"] == "Succeeded"
+    check_evidence(service, entry["run"])
+    stats = service.stats()
+    assert stats["error_count"] == 0, stats["errors"][-5:]

@@ -1,0 +1,346 @@
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+
+import jsonschema
+import pytest
+
+from kanarya.cluster import names
+from kanarya.cluster.execute import FAULT_POINTS
+from kanarya.cluster.fake import Call
+from kanarya.cluster.port import CONFIGMAPS, DEPLOYMENTS, HTTPROUTES, PODS, ROLLOUTS, SERVICES, Conflict, Unavailable
+from kanarya.decision.counts import Missing
+from kanarya.decision.replay import first_difference
+from kanarya.decision.schema import evidence_schema
+from tests.unit.controller.simulation import KEY, NAME, NAMESPACE, Simulation, Traffic, template
+
+
+async def releasing(weight: int = 5, **changes: object) -> Simulation:
+    sim = await Simulation(**changes).adopted()  # type: ignore[arg-type]
+    await sim.release("v2")
+    await sim.until(lambda status: (status.get("run") or {}).get("weight") == weight)
+    return sim
+
+
+def conditions(status: dict[str, object]) -> dict[str, tuple[str, str]]:
+    found = status["conditions"]
+    assert isinstance(found, list)
+    return {entry["type"]: (entry["status"], entry["reason"]) for entry in found}
+
+
+async def test_a_good_release_is_promoted_and_leaves_valid_evidence() -> None:
+    sim = await releasing()
+    entry = await sim.ended()
+    assert entry["outcome"] == "Succeeded"
+    assert sim.weights == [0, 5, 10, 25, 50, 100, 0]
+    run = entry["run"]
+    entries = await sim.evidence(run)
+    assert [item["step"] for item in entries if item["kind"] == "StepEntered"] == [1, 2, 3, 4, 5]
+    assert first_difference(entries) is None
+    assert entries[-1]["hash"] == entry["evidenceHead"]
+    body = await sim.api.get(CONFIGMAPS, NAMESPACE, entry["evidence"])
+    assert body is not None
+    jsonschema.Draft202012Validator(evidence_schema()).validate(json.loads(body["data"]["evidence.json"]))
+    for _ in range(40):
+        await sim.tick()
+    (stable,) = await sim.stables()
+    assert run == f"{stable}-1"
+    assert (await sim.target())["spec"]["replicas"] == 0
+    status = (await sim.rollout())["status"]
+    assert conditions(status)["Released"] == ("True", "Succeeded")
+    assert status["stable"]["version"] == "v2"
+    assert {"Adopted", "RunStarted", "Promoting", "Succeeded"} <= set(await sim.events())
+
+
+async def test_a_bad_release_is_taken_back() -> None:
+    sim = await releasing(traffic=Traffic(errors=0.2))
+    entry = await sim.ended()
+    assert (entry["outcome"], entry["reason"]) == ("RolledBack", "ErrorsAboveAbort")
+    assert sim.weights == [0, 5, 0]
+    status = (await sim.rollout())["status"]
+    assert conditions(status)["Ready"][0] == "True"
+    assert conditions(status)["Released"] == ("False", "RolledBack")
+    for _ in range(30):
+        await sim.tick()
+    assert (await sim.target())["spec"]["replicas"] == 0
+    assert b"kanarya_rollback_seconds_count 1.0" in sim.metrics.exposition()
+
+
+async def test_conditions_are_all_there_from_the_first_pass() -> None:
+    sim = Simulation()
+    await sim.install()
+    await sim.tick()
+    status = (await sim.rollout())["status"]
+    assert set(conditions(status)) == {"Accepted", "Ready", "Progressing", "Promotable", "Released"}
+    assert all(entry["observedGeneration"] == 1 for entry in status["conditions"])
+    assert conditions(status)["Ready"][0] == "False"
+    assert status["summary"] == "Adopting"
+
+
+async def test_stable_pods_do_not_belong_to_the_target() -> None:
+    sim = await Simulation().adopted()
+    (revision,) = await sim.stables()
+    body = await sim.api.get(DEPLOYMENTS, NAMESPACE, names.stable_deployment(NAME, revision))
+    assert body is not None
+    labels = body["spec"]["template"]["metadata"]["labels"]
+    assert labels == {"team": "risk", "app.kubernetes.io/version": "v1", names.ROLLOUT: NAME, names.TRACK: "stable", names.REVISION: revision}
+    assert body["metadata"]["annotations"][names.VERSION] == "v1"
+    assert "ownerReferences" not in body["metadata"]
+
+
+# -- what is refused ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason", "words"),
+    [
+        ({"plan": {"steps": [{"weight": 50}, {"weight": 5}]}}, "InvalidSpec", "steps must rise"),
+        ({"analysis": {"sourceName": "elsewhere"}}, "UnknownSource", "known: default"),
+    ],
+)
+async def test_a_bad_object_is_told_what_to_change(spec: dict[str, object], reason: str, words: str) -> None:
+    sim = Simulation(spec=spec)
+    await sim.install()
+    await sim.tick()
+    status = (await sim.rollout())["status"]
+    accepted = next(entry for entry in status["conditions"] if entry["type"] == "Accepted")
+    assert (accepted["status"], accepted["reason"]) == ("False", reason)
+    assert words in accepted["message"]
+    assert await sim.stables() == []
+
+
+async def test_a_target_without_a_clear_port_is_refused() -> None:
+    sim = Simulation()
+    await sim.install()
+    body = template("v1")
+    body["spec"]["containers"][0]["ports"] = [{"containerPort": 1}, {"containerPort": 2}]
+    await sim.api.json_patch(DEPLOYMENTS, NAMESPACE, NAME, [{"op": "replace", "path": "/spec/template", "value": body}])
+    await sim.tick()
+    status = (await sim.rollout())["status"]
+    assert conditions(status)["Accepted"] == ("False", "UnusableTarget")
+
+
+async def test_the_younger_of_two_rollouts_on_one_target_is_refused() -> None:
+    sim = await Simulation().adopted()
+    rollout = await sim.rollout()
+    sim.now += 5
+    body = {"apiVersion": rollout["apiVersion"], "kind": rollout["kind"], "metadata": {"name": "second", "namespace": NAMESPACE}}
+    await sim.api.create(ROLLOUTS, NAMESPACE, {**body, "spec": {**rollout["spec"], "serviceRef": {"name": "other"}}})
+    await sim.reconciler.reconcile((NAMESPACE, "second"))
+    second = await sim.api.get(ROLLOUTS, NAMESPACE, "second")
+    assert second is not None
+    assert conditions(second["status"])["Accepted"] == ("False", "TargetTaken")
+    await sim.tick()
+    assert conditions((await sim.rollout())["status"])["Accepted"][0] == "True"
+
+
+async def test_a_checkpoint_of_a_newer_operator_is_not_touched() -> None:
+    sim = await releasing()
+    document = await sim.checkpoint()
+    text = json.dumps({**document, "schemaVersion": 99})
+    await sim.api.merge_patch(CONFIGMAPS, NAMESPACE, names.checkpoint(NAME), {"data": {"checkpoint.json": text}})
+    sim.boot()
+    for _ in range(20):
+        await sim.tick()
+    assert await sim.weight() == 5
+    assert conditions((await sim.rollout())["status"])["Accepted"] == ("False", "CheckpointTooNew")
+
+
+async def test_an_unreadable_checkpoint_goes_back_to_what_the_cluster_shows() -> None:
+    sim = await releasing()
+    await sim.api.merge_patch(CONFIGMAPS, NAMESPACE, names.checkpoint(NAME), {"data": {"checkpoint.json": "{"}})
+    sim.boot()
+    await sim.tick()
+    assert await sim.weight() == 0
+    assert "CheckpointUnreadable" in await sim.events()
+    assert (await sim.ended())["outcome"] == "Succeeded"
+
+
+# -- faults ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("point", FAULT_POINTS)
+async def test_a_crash_at_any_point_of_a_good_release_repeats_nothing_that_matters(point: str) -> None:
+    sim = await Simulation().adopted()
+    await sim.release("v2")
+    crashes = 0
+    for tick in range(900):
+        if tick % 45 == 0:
+            sim.crash_at = point
+        before = len(sim.passed)
+        await sim.tick()
+        crashes += point in sim.passed[before:] and not sim.crash_at
+        status = (await sim.rollout()).get("status", {})
+        if status.get("history"):
+            break
+    sim.crash_at = ""
+    assert crashes
+    assert status["history"][-1]["outcome"] == "Succeeded"
+    entries = await sim.evidence(status["history"][-1]["run"])
+    assert [item["step"] for item in entries if item["kind"] == "StepEntered"] == [1, 2, 3, 4, 5]
+    assert first_difference(entries) is None
+    times = [item["at"] for item in entries if item["kind"] in ("StepEntered", "WeightRestored")]
+    assert all(later >= earlier for earlier, later in pairwise(times))
+
+
+@pytest.mark.parametrize("point", FAULT_POINTS)
+async def test_a_crash_at_any_point_of_a_rollback_still_ends_at_zero(point: str) -> None:
+    sim = await releasing(10)
+    sim.traffic.errors = 0.5
+    sim.crash_at = point
+    entry = await sim.ended()
+    assert entry["outcome"] == "RolledBack"
+    assert await sim.weight() == 0
+
+
+async def test_weight_zero_is_written_though_everything_else_fails() -> None:
+    sim = await releasing(10)
+
+    async def only_routes(call: Call) -> None:
+        if call.verb in ("create", "merge_patch", "json_patch", "replace", "delete") and call.resource != HTTPROUTES:
+            raise Unavailable("injected")
+
+    sim.traffic.errors = 0.5
+    sim.fault = only_routes
+    for _ in range(6):
+        await sim.tick()
+    assert await sim.weight() == 0
+    sim.fault = None
+    assert (await sim.ended())["outcome"] == "RolledBack"
+
+
+async def test_a_decided_rollback_is_written_before_anything_is_read() -> None:
+    sim = await releasing(10)
+    failing = True
+
+    async def routes_fail(call: Call) -> None:
+        if failing and call.verb == "merge_patch" and call.resource == HTTPROUTES:
+            raise Unavailable("injected")
+
+    sim.traffic.errors = 0.5
+    sim.fault = routes_fail
+    for _ in range(5):
+        await sim.tick()
+    assert await sim.weight() == 10
+    failing = False
+
+    async def nothing_can_be_read(call: Call) -> None:
+        if call.verb in ("get", "list"):
+            raise Unavailable("injected")
+
+    sim.fault = nothing_can_be_read
+    sim.traffic.errors = 0.0
+    assert isinstance(await sim.tick(), Unavailable)
+    sim.fault = None
+    assert await sim.weight() == 0
+
+
+async def test_an_upward_write_is_lost_to_somebody_who_was_faster() -> None:
+    sim = await releasing()
+    once = True
+
+    async def conflict(call: Call) -> None:
+        nonlocal once
+        if once and call.resource == HTTPROUTES and call.verb == "merge_patch" and "resourceVersion" in call.body["metadata"]:
+            once = False
+            raise Conflict("injected")
+
+    sim.fault = conflict
+    assert (await sim.ended())["outcome"] == "Succeeded"
+    assert not once
+    assert sim.weights == [0, 5, 10, 25, 50, 100, 0]
+
+
+async def test_prometheus_gone_holds_and_says_so() -> None:
+    sim = await releasing(10)
+    sim.traffic.missing = {"*": Missing.SOURCE_DOWN}
+    for _ in range(60):
+        await sim.tick()
+    status = (await sim.rollout())["status"]
+    assert (status["run"]["weight"], status["reason"]) == (10, "SourceDown")
+    sim.traffic.missing = {}
+    assert (await sim.ended())["outcome"] == "Succeeded"
+
+
+# -- foreign hands --------------------------------------------------------------------------------------------------------
+
+
+async def test_foreign_edits_are_repaired_and_reported() -> None:
+    sim = await Simulation().adopted()
+    (revision,) = await sim.stables()
+    stable = names.stable_deployment(NAME, revision)
+    change = [{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "evil:1"}]
+    await sim.api.json_patch(DEPLOYMENTS, NAMESPACE, stable, change)
+    await sim.api.merge_patch(SERVICES, NAMESPACE, names.stable_service(NAME), {"spec": {"selector": {"evil": "yes"}}})
+    await sim.api.merge_patch(CONFIGMAPS, NAMESPACE, names.settings(NAME), {"data": {"settings.json": "{}"}})
+    await sim.api.json_patch(
+        HTTPROUTES, NAMESPACE, NAME, [{"op": "replace", "path": "/spec/rules/0/backendRefs/1/weight", "value": 70}]
+    )
+    await sim.tick()
+    await sim.tick()
+    body = await sim.api.get(DEPLOYMENTS, NAMESPACE, stable)
+    service = await sim.api.get(SERVICES, NAMESPACE, names.stable_service(NAME))
+    settings = await sim.api.get(CONFIGMAPS, NAMESPACE, names.settings(NAME))
+    assert body is not None
+    assert service is not None
+    assert settings is not None
+    assert body["spec"]["template"]["spec"]["containers"][0]["image"] == "model:v1"
+    assert "evil" not in service["spec"]["selector"]
+    assert json.loads(settings["data"]["settings.json"])["tracks"]["stable"]["revision"] == revision
+    assert await sim.weight() == 0
+    assert {"StableRepaired", "RouteRepaired"} <= set(await sim.events())
+
+
+async def test_a_deleted_route_comes_back_at_zero_and_the_step_is_earned_again() -> None:
+    sim = await releasing(25)
+    await sim.api.delete(HTTPROUTES, NAMESPACE, NAME)
+    await sim.tick()
+    assert await sim.weight() == 0
+    assert (await sim.ended())["outcome"] == "Succeeded"
+
+
+async def test_deletion_in_mid_run_leaves_stable_at_full_weight_and_recreation_adopts_it() -> None:
+    sim = await releasing(25)
+    stables = await sim.stables()
+    await sim.api.delete(ROLLOUTS, NAMESPACE, NAME)
+    await sim.controllers()
+    assert await sim.reconciler.reconcile(KEY) is None
+    assert await sim.weight() == 0
+    assert await sim.stables() == stables
+    await sim.apply()
+    await sim.until(lambda status: bool(status.get("stable")))
+    assert await sim.stables() == stables
+    assert (await sim.ended())["outcome"] == "Succeeded"
+
+
+async def test_abort_and_retry_by_annotation() -> None:
+    sim = await releasing(10)
+    run = (await sim.rollout())["status"]["run"]["id"]
+    await sim.annotate(names.ABORT, run)
+    entry = await sim.ended()
+    assert entry["outcome"] == "Aborted"
+    for _ in range(40):
+        await sim.tick()
+    assert (await sim.rollout())["status"].get("run") is None
+    await sim.annotate(names.RETRY, run)
+    entry = await sim.ended()
+    assert entry["outcome"] == "Succeeded"
+    assert entry["run"] != run
+
+
+async def test_evidence_of_only_the_last_runs_is_kept() -> None:
+    sim = await Simulation().adopted()
+    for version in range(2, 9):
+        await sim.release(f"v{version}")
+        await sim.ended()
+    found = await sim.api.list(CONFIGMAPS, NAMESPACE, label_exists=names.RUN)
+    assert len({body["metadata"]["labels"][names.RUN] for body in found}) <= 6
+    assert len((await sim.rollout())["status"]["history"]) == 7
+
+
+async def test_a_crash_looping_pod_ends_the_run() -> None:
+    sim = await releasing()
+    sim.crash_looping = True
+    entry = await sim.ended()
+    assert entry["reason"] == "CandidateCrashLooping"
