@@ -1,0 +1,146 @@
+"""An artefact: one folder with `model.onnx`, `reference.json` and `metadata.json`, whose sums are checked before anything is loaded.
+
+Nothing in it is ever unpickled. The folder may be a ConfigMap mount, where every file is a link through `..data`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from kanarya_inference.features import DriftReference, FeatureSchema, SchemaError
+
+METADATA_VERSION = 1
+MODEL, REFERENCE, METADATA = "model.onnx", "reference.json", "metadata.json"
+MAX_DOCUMENT_BYTES = 1 << 20
+MAX_MODEL_BYTES = 256 << 20
+# A version travels in a header and in metric and pod labels: what a Kubernetes label value may be.
+_VERSION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+
+
+class ArtefactError(Exception):
+    """The folder holds no artefact this server can use; the message says why."""
+
+
+class IntegrityError(ArtefactError):
+    """A file is not the one that training wrote."""
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A checked artefact; `model` is the ONNX file's bytes, exactly those that were summed."""
+
+    version: str
+    model: bytes
+    model_sha256: str
+    reference: DriftReference
+    reference_sha256: str
+    schema: FeatureSchema
+    decision_threshold: float
+    metadata: Mapping[str, Any]
+
+
+def check_version(version: Any) -> str:
+    """Return `version` when it is fit for a header and a label. Raises `ArtefactError`."""
+    if not isinstance(version, str) or not _VERSION.fullmatch(version):
+        raise ArtefactError(
+            f"version {version!r} cannot be a label: use 1 to 63 letters, digits, '.', '_' or '-', with a letter or digit at both ends"
+        )
+    return version
+
+
+def read_artefact(folder: Path) -> Artefact:
+    """Read and check an artefact. Raises `ArtefactError`, and `IntegrityError` when a sum differs."""
+    folder = _settled(folder)
+    metadata = _document(METADATA, _read(folder, METADATA, MAX_DOCUMENT_BYTES))
+    if metadata.get("schemaVersion") != METADATA_VERSION:
+        raise ArtefactError(
+            f"{METADATA}: schema version {metadata.get('schemaVersion')!r} is unknown; this server reads {METADATA_VERSION}"
+        )
+    version = check_version(metadata.get("version"))
+    threshold = metadata.get("decisionThreshold")
+    if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 < threshold < 1:
+        raise ArtefactError(f"{METADATA}: `decisionThreshold` is a number between 0 and 1")
+    model = _checked(folder, MODEL, MAX_MODEL_BYTES, metadata)
+    reference = _checked(folder, REFERENCE, MAX_DOCUMENT_BYTES, metadata)
+    try:
+        schema = FeatureSchema.from_json(metadata.get("features"))
+        drift = DriftReference.from_json(_document(REFERENCE, reference), schema)
+    except SchemaError as error:
+        raise ArtefactError(str(error)) from None
+    return Artefact(
+        version=version,
+        model=model,
+        model_sha256=_sha256(model),
+        reference=drift,
+        reference_sha256=_sha256(reference),
+        schema=schema,
+        decision_threshold=float(threshold),
+        metadata=metadata,
+    )
+
+
+def write_artefact(folder: Path, *, model: bytes, reference: DriftReference, metadata: Mapping[str, Any]) -> None:
+    """Write an artefact; the sums are added to `metadata`, which is written last, so that a half-written folder is refused."""
+    folder.mkdir(parents=True, exist_ok=True)
+    drift = _json(reference.to_json())
+    (folder / METADATA).unlink(missing_ok=True)
+    (folder / MODEL).write_bytes(model)
+    (folder / REFERENCE).write_bytes(drift)
+    sums = {MODEL: _sha256(model), REFERENCE: _sha256(drift)}
+    (folder / METADATA).write_bytes(_json({"schemaVersion": METADATA_VERSION, **metadata, "sha256": sums}))
+
+
+def _settled(folder: Path) -> Path:
+    """Return the folder that `..data` points to now: a ConfigMap update swaps that link, and the files must be of one update."""
+    data = folder / "..data"
+    return Path(os.path.realpath(data)) if data.is_symlink() else folder
+
+
+def _read(folder: Path, name: str, limit: int) -> bytes:
+    try:
+        with (folder / name).open("rb") as file:
+            content = file.read(limit + 1)
+    except OSError as error:
+        raise ArtefactError(f"{folder / name} cannot be read: {error.strerror or error}") from None
+    if len(content) > limit:
+        raise ArtefactError(f"{folder / name} has more than {limit} bytes")
+    return content
+
+
+def _checked(folder: Path, name: str, limit: int, metadata: Mapping[str, Any]) -> bytes:
+    sums = metadata.get("sha256")
+    expected = sums.get(name) if isinstance(sums, Mapping) else None
+    if not isinstance(expected, str):
+        raise IntegrityError(f"{METADATA} has no sha256 of {name}: train the artefact again")
+    content = _read(folder, name, limit)
+    found = _sha256(content)
+    if found != expected:
+        raise IntegrityError(f"{name} has sha256 {found}, {METADATA} says {expected}: the file is not the one that was trained")
+    return content
+
+
+def _document(name: str, content: bytes) -> dict[str, Any]:
+    try:
+        document = msgspec.json.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise ArtefactError(f"{name} is not JSON") from None
+    if not isinstance(document, dict):
+        raise ArtefactError(f"{name} is not a JSON object")
+    return document
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _json(document: Mapping[str, Any]) -> bytes:
+    return (json.dumps(document, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()

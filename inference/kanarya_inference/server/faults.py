@@ -1,0 +1,38 @@
+"""Faults on demand, so that a rollout can be shown a slow or a failing model in a real pod. Off unless asked for."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+MAX_LATENCY_MILLISECONDS = 60_000.0
+
+
+@dataclass
+class Faults:
+    """What to do wrong on each prediction.
+
+    Parameters
+    ----------
+    latency_milliseconds
+        added to every prediction.
+    error_rate
+        share of predictions answered with 500, after the added latency.
+    rng
+        decides which ones.
+    """
+
+    latency_milliseconds: float = 0.0
+    error_rate: float = 0.0
+    rng: random.Random = field(default_factory=lambda: random.Random(0))  # noqa: S311 -- chooses demo faults, guards nothing
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` for a value that makes no sense."""
+        if not 0 <= self.latency_milliseconds <= MAX_LATENCY_MILLISECONDS:
+            raise ValueError(f"the fault latency is 0 to {MAX_LATENCY_MILLISECONDS:.0f} milliseconds")
+        if not 0 <= self.error_rate <= 1:
+            raise ValueError("the fault error rate is a share from 0 to 1")
+
+    def fails(self) -> bool:
+        """Decide whether this prediction fails."""
+        return self.error_rate > 0 and self.rng.random() < self.error_rate
