@@ -96,6 +96,15 @@ def install_operator(values: Mapping[str, Any] | None = None) -> None:
     kubectl("rollout", "status", "-n", OPERATOR_NAMESPACE, "deployment/kanarya", "--timeout=120s")
 
 
+def operator_pod() -> str:
+    """Give the name of the operator's pod: its port has no Service unless something scrapes it by one."""
+    pods = get(OPERATOR_NAMESPACE, "pods", "-l", "app.kubernetes.io/name=kanarya", "--field-selector=status.phase=Running")["items"]
+    alive = [pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+    if not alive:
+        raise CommandFailed(f"no pod of the operator runs in namespace {OPERATOR_NAMESPACE}")
+    return str(alive[0])
+
+
 def image_id(image: str) -> str:
     """Give the id of a local image, cut to what an annotation needs."""
     return run("docker", "image", "inspect", "--format", "{{.Id}}", image).strip()[-16:]
@@ -136,6 +145,7 @@ class ModelService:
     models: Path
     name: str = "fraud"
     spec: dict[str, Any] = field(default_factory=short_spec)
+    _operator_pod: str = field(default="", init=False, repr=False)
 
     # -- changing ---------------------------------------------------------------------------------------------------------
 
@@ -163,6 +173,9 @@ class ModelService:
 
     def start_load(self, rate: int = 50, url: str = "") -> None:
         """Start the steady load in a pod: half of it on new connections, every error counted."""
+        if not url:  # a ClusterIP is not answered by its own endpoints before kube-proxy has heard of them
+            kubectl("rollout", "status", "-n", self.namespace, f"deployment/{self.name}-router", "--timeout=90s")
+            time.sleep(3)
         command = ["kanarya-ml", "load", "--url", url or f"http://{self.name}/ml/predict", "--rate", str(rate), "--port", "9000"]
         container = {
             "name": "load",
@@ -210,16 +223,19 @@ class ModelService:
 
     def live(self) -> dict[str, Any]:
         """Ask the operator what it last decided; empty while it does not answer."""
-        path = f"/api/v1/namespaces/{OPERATOR_NAMESPACE}/services/kanarya:http/proxy/rollouts/{self.namespace}/{self.name}"
         try:
+            pod = self._operator_pod = self._operator_pod or operator_pod()
+            path = f"/api/v1/namespaces/{OPERATOR_NAMESPACE}/pods/{pod}:8080/proxy/rollouts/{self.namespace}/{self.name}"
             found: dict[str, Any] = json.loads(kubectl("get", "--raw", path, timeout=10))
         except (CommandFailed, ValueError):
+            self._operator_pod = ""
             return {}
         return found
 
     def stats(self) -> dict[str, Any]:
         """Read what the clients of the load saw."""
-        return self._load("get", "stats")
+        found: dict[str, Any] = self._load("get", "stats")
+        return found
 
     def answers(self, since: float) -> list[Any]:
         """Read the single answers since a time: `[time, version, track, status]` each."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kanarya.api.rollout import LatchedSpec, MissingPolicy, latched
+from kanarya.api.rollout import Analysis, LatchedSpec, MissingPolicy, latched
 from kanarya.decision import evidence
 from kanarya.decision.actions import (
     EnsureStable,
@@ -29,8 +29,8 @@ RESTARTS_LIMIT = 2
 PERIOD_SECONDS = 60.0
 SOAK_PERIOD_SECONDS = 600.0
 HISTORY_LIMIT = 10
-SETTLED_LOOKS = 4
-"""Looks after which silence counts as silence rather than as a scrape still to come."""
+SETTLED_LOOKS, SETTLED_SECONDS = 4, 15.0
+"""Looks, and seconds, after which silence counts as silence rather than as a scrape still to come."""
 SETTLE_SECONDS = 5.0
 """Pods that no longer serve are kept this long after the switch, so that every router has noticed."""
 SWITCH_SECONDS = 2.0
@@ -74,18 +74,16 @@ def _observe(draft: Draft) -> None:
     elif reading is not None and reading.until > run.watermark:
         drift = Drift(add_bins(run.drift.current, reading.drift.current), dict(reading.drift.reference) or run.drift.reference)
         draft.update_run(counts=run.counts + reading.counts, watermark=reading.until, drift=drift, drift_watermark=reading.until)
-    run = draft.run
-    if run.spec is None or run.stage is Stage.PREFLIGHT:
-        return
+    run, analysis = draft.run, _analysis(draft)
     elapsed = draft.now - run.weight_since
     draft.verdicts = judge(
-        run.spec.analysis,
+        analysis,
         run.counts,
         run.drift,
         {ALL: Missing.SOURCE_DOWN} if reading is None else reading.missing,
         elapsed=elapsed,
         run_elapsed=draft.now - run.drift_since,
-        settled=elapsed > SETTLED_LOOKS * run.spec.analysis.interval_seconds,
+        settled=settled(analysis, elapsed),
     )
     within = any(draft.verdicts[metric].kind is Kind.WITHIN for metric in BLOCKING)
     draft.update_run(
@@ -94,12 +92,26 @@ def _observe(draft: Draft) -> None:
     )
 
 
+def _analysis(draft: Draft) -> Analysis:
+    """Give what the run is judged by: what it latched, before that what the resource says."""
+    return draft.run.spec.analysis if draft.run.spec else draft.spec.analysis
+
+
+def settled(analysis: Analysis, elapsed: float) -> bool:
+    """Whether a step is old enough for silence to mean something."""
+    return elapsed > max(SETTLED_LOOKS * analysis.interval_seconds, SETTLED_SECONDS)
+
+
 def _missing(draft: Draft) -> dict[str, str]:
-    """Give, for each policy that applies now, the reason of the first metric without data."""
+    """Give, for each policy that applies now, the reason of the first metric without data.
+
+    Preflight waits for data as long as it takes, except when the router has given up mirroring to a candidate that fails.
+    """
     policies: dict[str, str] = {}
+    preflight = draft.run.stage is Stage.PREFLIGHT
     for metric in BLOCKING:
         verdict = draft.verdicts[metric]
-        if verdict.kind is Kind.NO_DATA:
+        if verdict.kind is Kind.NO_DATA and (not preflight or verdict.reason == Missing.MIRROR_BREAKER_OPEN.value):
             policies.setdefault(_policy_of(verdict.reason), verdict.reason)
     return policies
 
@@ -157,10 +169,7 @@ def _unavailable(draft: Draft) -> tuple[Outcome, str, str] | None:
 
 
 def _breach(draft: Draft) -> tuple[Outcome, str, str] | None:
-    run, now = draft.run, draft.now
-    if run.spec is None or not draft.verdicts:
-        return None
-    analysis = run.spec.analysis
+    run, now, analysis = draft.run, draft.now, _analysis(draft)
     aborting: tuple[Metric, ...] = (*BLOCKING, "drift") if analysis.drift.action == "Abort" else BLOCKING
     for metric in aborting:
         verdict = draft.verdicts[metric]
@@ -179,7 +188,7 @@ def _breach(draft: Draft) -> tuple[Outcome, str, str] | None:
         policy, lasted = policies[name], now - run.missing_since[name]
         if policy.action == "Rollback" and policy.after_seconds is not None and lasted >= policy.after_seconds:
             return "RolledBack", reason, f"no data for {lasted:.0f} s; missingData.{name} allows {policy.after_seconds} s"
-    hold = run.spec.plan.max_hold_seconds
+    hold = (run.spec.plan if run.spec else draft.spec.plan).max_hold_seconds
     if run.within_since is not None and now - run.within_since >= hold:
         return "RolledBack", "HeldTooLong", f"worse than slo for longer than maxHoldSeconds ({hold} s)"
     return None
@@ -192,7 +201,9 @@ def roll_back(draft: Draft, outcome: Outcome, reason: str, message: str) -> None
         draft.act(LowerWeight(0, rolled_back=run.id))
     if state.stable is not None and world.stable_service != state.stable.revision:
         draft.act(PointStable(state.stable.revision))
-    if run.spec is not None:
+    if run.spec is None and draft.verdicts:
+        _latch(draft)
+    if draft.run.spec is not None:
         draft.record("Decision", decision="Rollback", outcome=outcome, reason=reason, message=message, **draft.observed())
     draft.update_run(stage=Stage.ROLLING_BACK, weight=0, outcome=outcome, reason=reason, message=message, weight_since=draft.now)
     draft.notice("Normal" if outcome == "Superseded" else "Warning", "RollingBack", f"run {run.id}: {reason}: {message}")
@@ -298,13 +309,6 @@ def _preflight(draft: Draft) -> None:
         return draft.say("Paused", "everything is ready; spec.paused keeps the first weight back", SOON)
     if run.spec is None:
         _latch(draft)
-    draft.update_run(
-        restarts=world.pods.restarts,
-        drift_since=draft.now,
-        drift_watermark=draft.now,
-        drift=Drift({}, run.drift.reference),
-        checked=draft.now,
-    )
     _go_to(draft, 0)
     return None
 
@@ -360,6 +364,7 @@ def _go_to(draft: Draft, index: int) -> None:
         raise AssertionError("a step needs a latched plan and a route")
     weight = run.spec.plan.steps[index].weight
     draft.record("Decision", decision="Advance", toStep=index + 1, toWeight=weight, **draft.observed())
+    draft.update_run(restarts=draft.world.pods.restarts, checked=draft.now)
     if weight > run.weight:
         draft.update(intent=weight)
         draft.act(RaiseWeight(weight, route.resource_version))

@@ -11,7 +11,7 @@ from kanarya.api.rollout import LatchedSpec
 from kanarya.decision.counts import Missing, counts_from_json, drift_from_json
 from kanarya.decision.evidence import digest, first_break
 from kanarya.decision.judge import judge
-from kanarya.decision.progress import SETTLED_LOOKS
+from kanarya.decision.progress import settled
 
 
 def first_difference(entries: Sequence[Mapping[str, Any]]) -> str | None:
@@ -47,6 +47,6 @@ def _judge_again(spec: LatchedSpec, entry: Mapping[str, Any]) -> dict[str, Any]:
         {metric: Missing(reason) for metric, reason in entry["missing"].items()},
         elapsed=elapsed,
         run_elapsed=float(entry["runElapsed"]),
-        settled=elapsed > SETTLED_LOOKS * spec.analysis.interval_seconds,
+        settled=settled(spec.analysis, elapsed),
     )
     return {metric: verdict.as_json() for metric, verdict in verdicts.items()}

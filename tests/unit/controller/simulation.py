@@ -98,7 +98,10 @@ class Simulation:
 
     async def install(self, version: str = "v1") -> None:
         metadata = {"namespace": NAMESPACE}
-        body = {"metadata": {"name": NAME, **metadata}, "spec": {"selector": {"matchLabels": SELECTOR}, "replicas": 2, "template": template(version)}}
+        body = {
+            "metadata": {"name": NAME, **metadata},
+            "spec": {"selector": {"matchLabels": SELECTOR}, "replicas": 2, "template": template(version)},
+        }
         await self.api.create(DEPLOYMENTS, NAMESPACE, {"apiVersion": "apps/v1", "kind": "Deployment", **body})
         service = {"metadata": {"name": NAME, **metadata}, "spec": {"selector": {"app": "router"}, "ports": [{"port": 80, "name": "http"}]}}
         await self.api.create(SERVICES, NAMESPACE, {"apiVersion": "v1", "kind": "Service", **service})
@@ -117,9 +120,7 @@ class Simulation:
         await self.api.create(ROLLOUTS, NAMESPACE, {**body, "spec": spec})
 
     async def release(self, version: str) -> None:
-        await self.api.json_patch(
-            DEPLOYMENTS, NAMESPACE, NAME, [{"op": "replace", "path": "/spec/template", "value": template(version)}]
-        )
+        await self.api.json_patch(DEPLOYMENTS, NAMESPACE, NAME, [{"op": "replace", "path": "/spec/template", "value": template(version)}])
 
     async def annotate(self, key: str, value: str) -> None:
         await self.api.merge_patch(ROLLOUTS, NAMESPACE, NAME, {"metadata": {"annotations": {key: value}}})
@@ -232,13 +233,20 @@ class Simulation:
             await self.api.create(
                 REPLICASETS,
                 NAMESPACE,
-                {"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": meta, "spec": {"template": pod_template, "selector": {"matchLabels": labels}, "replicas": 0}},
+                {
+                    "apiVersion": "apps/v1",
+                    "kind": "ReplicaSet",
+                    "metadata": meta,
+                    "spec": {"template": pod_template, "selector": {"matchLabels": labels}, "replicas": 0},
+                },
             )
         else:
             number = replicaset["metadata"]["annotations"]["deployment.kubernetes.io/revision"]
             if metadata.get("annotations", {}).get("deployment.kubernetes.io/revision") not in (None, number):
                 number = str(int(metadata["annotations"]["deployment.kubernetes.io/revision"]) + 1)
-                await self.api.merge_patch(REPLICASETS, NAMESPACE, name, {"metadata": {"annotations": {"deployment.kubernetes.io/revision": number}}})
+                await self.api.merge_patch(
+                    REPLICASETS, NAMESPACE, name, {"metadata": {"annotations": {"deployment.kubernetes.io/revision": number}}}
+                )
         await self.api.merge_patch(
             DEPLOYMENTS, NAMESPACE, metadata["name"], {"metadata": {"annotations": {"deployment.kubernetes.io/revision": number}}}
         )

@@ -16,10 +16,12 @@ from kanarya.decision.schema import evidence_schema
 from tests.unit.controller.simulation import KEY, NAME, NAMESPACE, Simulation, Traffic, template
 
 
-async def releasing(weight: int = 5, **changes: object) -> Simulation:
-    sim = await Simulation(**changes).adopted()  # type: ignore[arg-type]
+async def releasing(weight: int = 5, traffic: Traffic | None = None) -> Simulation:
+    """A release under way at a weight; `traffic` from there on."""
+    sim = await Simulation().adopted()
     await sim.release("v2")
     await sim.until(lambda status: (status.get("run") or {}).get("weight") == weight)
+    sim.traffic = traffic or sim.traffic
     return sim
 
 
@@ -84,7 +86,13 @@ async def test_stable_pods_do_not_belong_to_the_target() -> None:
     body = await sim.api.get(DEPLOYMENTS, NAMESPACE, names.stable_deployment(NAME, revision))
     assert body is not None
     labels = body["spec"]["template"]["metadata"]["labels"]
-    assert labels == {"team": "risk", "app.kubernetes.io/version": "v1", names.ROLLOUT: NAME, names.TRACK: "stable", names.REVISION: revision}
+    assert labels == {
+        "team": "risk",
+        "app.kubernetes.io/version": "v1",
+        names.ROLLOUT: NAME,
+        names.TRACK: "stable",
+        names.REVISION: revision,
+    }
     assert body["metadata"]["annotations"][names.VERSION] == "v1"
     assert "ownerReferences" not in body["metadata"]
 
@@ -274,9 +282,7 @@ async def test_foreign_edits_are_repaired_and_reported() -> None:
     await sim.api.json_patch(DEPLOYMENTS, NAMESPACE, stable, change)
     await sim.api.merge_patch(SERVICES, NAMESPACE, names.stable_service(NAME), {"spec": {"selector": {"evil": "yes"}}})
     await sim.api.merge_patch(CONFIGMAPS, NAMESPACE, names.settings(NAME), {"data": {"settings.json": "{}"}})
-    await sim.api.json_patch(
-        HTTPROUTES, NAMESPACE, NAME, [{"op": "replace", "path": "/spec/rules/0/backendRefs/1/weight", "value": 70}]
-    )
+    await sim.api.json_patch(HTTPROUTES, NAMESPACE, NAME, [{"op": "replace", "path": "/spec/rules/0/backendRefs/1/weight", "value": 70}])
     await sim.tick()
     await sim.tick()
     body = await sim.api.get(DEPLOYMENTS, NAMESPACE, stable)

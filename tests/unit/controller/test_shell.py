@@ -18,7 +18,9 @@ from tests.unit.controller.simulation import KEY, Simulation
 
 
 def options() -> Options:
-    return Options(OperatorConfig(sources={"default": SourceConfig.model_validate({"url": "http://prometheus:9090", "scrapeIntervalSeconds": 5})}), "0")
+    return Options(
+        OperatorConfig(sources={"default": SourceConfig.model_validate({"url": "http://prometheus:9090", "scrapeIntervalSeconds": 5})}), "0"
+    )
 
 
 def test_kopf_writes_nothing_of_its_own() -> None:

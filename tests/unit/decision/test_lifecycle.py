@@ -17,11 +17,12 @@ def at_weight(weight: int) -> Any:
     return lambda play: play.state.run is not None and play.state.run.weight == weight
 
 
-def started(**changes: Any) -> Play:
-    """A rollout adopted, and a new revision under way at 5 %."""
+def started(traffic: Traffic | None = None, **changes: Any) -> Play:
+    """A rollout adopted, and a new revision under way at 5 %; `traffic` from there on."""
     play = Play(**changes).adopted()
     play.release(B)
     play.until(at_weight(5))
+    play.traffic = traffic or play.traffic
     return play
 
 
@@ -476,3 +477,21 @@ def test_a_first_step_of_zero_is_mirror_only() -> None:
         assert play.weight == 0
     assert play.ended() == "Succeeded"
     assert [weight for _, weight in play.weights if weight] == [100]
+
+
+def test_a_candidate_that_fails_mirrored_requests_never_sees_a_live_one() -> None:
+    play = Play(traffic=Traffic(errors=0.5)).adopted()
+    play.release(B)
+    assert play.ended() == "RolledBack"
+    assert not any(weight for _, weight in play.weights)
+    assert play.entries[0]["kind"] == "RunStarted"
+    assert first_difference(play.entries) is None
+
+
+def test_a_mirror_that_stays_suspended_in_preflight_is_given_up() -> None:
+    play = Play(traffic=Traffic(missing={"match": Missing.MIRROR_BREAKER_OPEN})).adopted()
+    play.release(B)
+    began = play.now
+    assert play.ended() == "RolledBack"
+    assert play.state.history[-1].reason == "MirrorBreakerOpen"
+    assert play.now - began < 320

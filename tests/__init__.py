@@ -1,0 +1,1 @@
+"""Kanarya's tests."""

@@ -1,0 +1,1 @@
+"""Tests of what helm makes of the charts."""

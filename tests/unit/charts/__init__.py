@@ -1,0 +1,1 @@
+"""Tests of what the charts say about themselves: no helm needed."""

@@ -1,0 +1,1 @@
+"""Tests of `tests.cluster`: its pure parts, without a cluster."""

@@ -1,0 +1,293 @@
+"""The promises of docs/decisions hold whatever happens, in whatever order: random stories, checked after every tick.
+
+A story is a list of events, each followed by some seconds. When a promise breaks, Hypothesis prints the shortest story that breaks it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hypothesis import HealthCheck, example, given, note, settings
+from hypothesis import strategies as st
+
+from kanarya.decision.actions import EnsureStable, LowerWeight, PointStable, RaiseWeight
+from kanarya.decision.counts import Missing
+from kanarya.decision.draft import Decision
+from kanarya.decision.evidence import GENESIS
+from kanarya.decision.lifecycle import recover
+from kanarya.decision.replay import first_difference
+from kanarya.decision.state import Run, Stage, State
+from kanarya.decision.verdict import Kind
+from tests.unit.decision.play import A, B, C, Play, Traffic, spec
+
+BLOCKING = ("errors", "latency", "match")
+IDENTITIES = (A, B, C)
+
+
+@dataclass
+class Watched(Play):
+    """A play that checks every decision, and what carrying it out did to the world."""
+
+    slow_start: bool = False
+    """New stable pods take their time: until `stable changed` makes them available."""
+
+    def apply(self, action: Any) -> None:
+        known = self.world.stables
+        super().apply(action)
+        if isinstance(action, EnsureStable) and self.slow_start and action.revision not in known:
+            new = replace(self.world.stables[action.revision], available=0)
+            self.world = replace(self.world, stables={**self.world.stables, action.revision: new})
+
+    def tick(self, seconds: float = 1.0) -> Decision:
+        before, weight = self.state, self.weight
+        decision = super().tick(seconds)
+        self.check(before, weight, decision)
+        return decision
+
+    def check(self, before: State, weight: int, decision: Decision) -> None:
+        run = before.run
+        raises = [action for action in decision.actions if isinstance(action, RaiseWeight)]
+        lowers = [action for action in decision.actions if isinstance(action, LowerWeight)]
+        good = bool(decision.verdicts) and all(decision.verdicts[metric].kind is Kind.GOOD for metric in BLOCKING)  # type: ignore[index]
+        # (a) Up needs proof, of this very look.
+        assert all(action.weight <= weight for action in lowers), "a downward write raised the weight"
+        if raises:
+            assert run is not None
+            first = run.stage is Stage.PREFLIGHT and run.step == -1 and run.weight == 0
+            assert good or first, f"raised without proof: {decision.verdicts}"
+            assert not lowers
+        assert self.weight <= weight or raises, f"the weight rose from {weight} to {self.weight} with no RaiseWeight"
+        # (b) Nothing on the candidate while there is no run, or one that is being taken back.
+        after = self.state.run
+        if after is None or after.stage is Stage.ROLLING_BACK:
+            assert self.weight == 0, f"weight {self.weight} without a run"
+        # (c) A breach or an abort is answered in the decision that sees it.
+        bad = any(verdict.kind is Kind.BAD for metric, verdict in decision.verdicts.items() if metric in BLOCKING)
+        aborted = run is not None and self.world.abort == run.id
+        if bad or aborted:
+            assert any(action.weight == 0 for action in lowers) or weight == 0, f"no way back from {weight}: {decision.actions}"
+        # (e) Stable moves by success alone, to the candidate that earned it.
+        if before.stable is not None and before.stable != self.state.stable:
+            assert self.state.history[-1].outcome == "Succeeded"
+            assert run is not None
+            assert self.state.stable == run.candidate
+        # (h) The stable Service gets the candidate's revision only while all traffic is on the candidate anyway.
+        for action in decision.actions:
+            if isinstance(action, PointStable) and run is not None and action.revision == run.candidate.revision:
+                assert weight == 100, f"stable was switched to the candidate at weight {weight}"
+        # (g) Nothing is lost in the checkpoint.
+        text = json.dumps(self.state.model_dump(mode="json", by_alias=True))
+        assert State.model_validate(json.loads(text)) == self.state
+
+    def chain_holds(self) -> None:
+        """(f) The evidence of each run is unbroken and judges to the same verdicts; (d) its steps come in order."""
+        for run in self.runs():
+            difference = first_difference(run)
+            assert difference is None, difference
+            steps = [entry["step"] for entry in run if entry["kind"] == "StepEntered"]
+            assert steps == list(range(1, len(steps) + 1)), f"steps out of order: {steps}"
+
+    def runs(self) -> list[list[dict[str, Any]]]:
+        runs: list[list[dict[str, Any]]] = []
+        for entry in self.entries:
+            if entry["previous"] == GENESIS:
+                runs.append([])
+            runs[-1].append(entry)
+        return runs
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happens, and for how long time goes on after it: so many looks, so many seconds apart."""
+
+    name: str
+    argument: Any = None
+    looks: int = 1
+    apart: float = 1.0
+
+    def __str__(self) -> str:
+        what = self.name if self.argument is None else f"{self.name} {self.argument}"
+        return f"{what}; {self.looks} looks, {self.apart:g} s apart"
+
+
+def set_traffic(play: Play, **changes: Any) -> None:
+    play.traffic = replace(play.traffic, **changes)
+
+
+def restart(play: Play, _: Any) -> None:
+    """The process dies and comes back: it has the checkpoint, and what the route says."""
+    play.started = play.now
+    document = json.loads(json.dumps(play.state.model_dump(mode="json", by_alias=True)))
+    play.state = recover(State.model_validate(document), play.look(), play.now)
+
+
+def restart_after(play: Play, event: Any) -> None:
+    """The route changes while no operator runs."""
+    name, argument = event
+    EVENTS[name](play, argument)
+    restart(play, None)
+
+
+def edit_route(play: Play, weight: Any) -> None:
+    if play.world.route is not None:
+        play.edit_route(weight)
+
+
+def spoil_route(play: Play, weight: Any) -> None:
+    """Somebody writes a route that is not of our making: with other backends (None), or with ours and more."""
+    if play.world.route is not None:
+        play.edit_route(weight)
+        assert play.world.route is not None
+        play.world = replace(play.world, route=replace(play.world.route, intact=False))
+
+
+def accept_route(play: Play, accepted: Any) -> None:
+    if play.world.route is not None:
+        play.world = replace(play.world, route=replace(play.world.route, accepted=accepted))
+
+
+def abort(play: Play, _: Any) -> None:
+    play.world = replace(play.world, abort=play.state.run.id if play.state.run else "")
+
+
+def retry(play: Play, _: Any) -> None:
+    play.world = replace(play.world, retry=play.state.last_run)
+
+
+def pods(play: Play, changes: Any) -> None:
+    play.world = replace(play.world, pods=replace(play.world.pods, **changes))
+
+
+def restart_pods(play: Play, count: Any) -> None:
+    pods(play, {"restarts": play.world.pods.restarts + count})
+
+
+def edit_spec(play: Play, changes: Any) -> None:
+    play.spec = play.spec.model_copy(update=changes)
+
+
+def harm_stable(play: Play, changes: Any) -> None:
+    play.world = replace(play.world, stables={key: replace(stable, **changes) for key, stable in play.world.stables.items()})
+
+
+def remove_target(play: Play, _: Any) -> None:
+    play.target = None
+
+
+def target(play: Play, identity: Any) -> None:
+    """Helm writes a template; after a deletion it makes the Deployment anew."""
+    if play.target is None:
+        play.target = replace(Play().target, identity=identity, changed=play.now)  # type: ignore[type-var]
+    play.release(identity)
+
+
+def forget_stable_service(play: Play, _: Any) -> None:
+    play.world = replace(play.world, stable_service=None, stable_endpoints=0)
+
+
+EVENTS: dict[str, Callable[[Play, Any], None]] = {
+    "go on": lambda play, _: None,
+    "errors": lambda play, rate: set_traffic(play, errors=rate),
+    "slow": lambda play, rate: set_traffic(play, slow=rate),
+    "very slow": lambda play, rate: set_traffic(play, very_slow=rate),
+    "mismatches": lambda play, rate: set_traffic(play, mismatches=rate),
+    "drift": lambda play, shifted: set_traffic(play, shifted=shifted),
+    "rate": lambda play, rate: set_traffic(play, rate=rate),
+    "missing": lambda play, missing: set_traffic(play, missing=missing),
+    "all is well": lambda play, _: setattr(play, "traffic", Traffic()),
+    "template": target,
+    "target deleted": remove_target,
+    "route edited": edit_route,
+    "route spoiled": spoil_route,
+    "route deleted": lambda play, _: setattr(play, "world", replace(play.world, route=None)),
+    "route accepted": accept_route,
+    "pods ready": lambda play, ready: setattr(play, "ready", ready),
+    "pods crash": lambda play, pod: pods(play, {"crash_looping": pod}),
+    "pods restart": restart_pods,
+    "abort": abort,
+    "retry": retry,
+    "operator restarts": restart,
+    "operator away": restart_after,
+    "new stable is slow": lambda play, slow: setattr(play, "slow_start", slow),
+    "spec": edit_spec,
+    "stable changed": harm_stable,
+    "stable service deleted": forget_stable_service,
+}
+
+RATES = st.sampled_from([0.0, 0.0, 0.015, 0.06, 0.5])
+QUICK = {"steps": [{"weight": weight, "durationSeconds": 4} for weight in (0, 50, 100)]}
+PLANS = [spec(plan={**QUICK, "soakSeconds": 15}).plan, spec(plan=QUICK).plan]
+ARGUMENTS: dict[str, st.SearchStrategy[Any]] = {
+    "errors": RATES,
+    "slow": RATES,
+    "very slow": RATES,
+    "mismatches": RATES,
+    "drift": st.booleans(),
+    "rate": st.sampled_from([0.0, 2.0, 100.0, 5000.0]),
+    "missing": st.dictionaries(st.sampled_from(["*", *BLOCKING, "drift"]), st.sampled_from(list(Missing)), max_size=2),
+    "template": st.sampled_from(IDENTITIES),
+    "route edited": st.sampled_from([0, 5, 10, 30, 100]),
+    "route spoiled": st.sampled_from([None, 0, 40, 100]),
+    "route accepted": st.booleans(),
+    "pods ready": st.booleans(),
+    "pods crash": st.sampled_from(["", "pod-1"]),
+    "pods restart": st.integers(1, 2),
+    "spec": st.fixed_dictionaries({}, optional={"paused": st.booleans(), "replicas": st.integers(1, 3), "plan": st.sampled_from(PLANS)}),
+    "operator away": st.sampled_from([("route edited", 0), ("route edited", 30), ("route edited", 100), ("route spoiled", 40), ("route deleted", None)]),
+    "new stable is slow": st.booleans(),
+    "stable changed": st.fixed_dictionaries({}, optional={"available": st.integers(0, 2), "intact": st.booleans()}),
+}
+CALM = st.builds(Event, st.just("go on"), looks=st.integers(1, 30))
+STORIES = st.lists(
+    st.one_of(
+        CALM,
+        st.sampled_from(sorted(EVENTS)).flatmap(
+            lambda name: st.builds(
+                Event,
+                st.just(name),
+                ARGUMENTS.get(name, st.none()),
+                looks=st.integers(0, 12),
+                apart=st.sampled_from([0.0, 1.0, 1.0, 1.0, 5.0, 30.0, 120.0]),
+            )
+        ),
+    ),
+    max_size=14,
+)
+
+
+STARTS = st.builds(
+    Watched,
+    spec=st.sampled_from([spec(), spec(), spec(plan={**QUICK, "soakSeconds": 15}), spec(plan=QUICK)]),
+    slow_start=st.booleans(),
+)
+
+
+def summary(run: Run | None) -> str:
+    return "no run" if run is None else f"{run.id} {run.stage} step {run.step + 1} weight {run.weight}: {run.reason}"
+
+
+def tell(play: Watched, calm: int, events: list[Event]) -> None:
+    """Play the events after a new revision has had its first weight for `calm` seconds."""
+    play.adopted()
+    play.release(B)
+    play.until(lambda p: p.weight > 0)
+    for event in [Event("go on", looks=calm), *events]:
+        EVENTS[event.name](play, event.argument)
+        for _ in range(event.looks):
+            before = play.weight
+            try:
+                play.tick(event.apart)
+            finally:
+                note(f"{play.now:7.0f}  {event.name:22} weight {before:3} -> {play.weight:3}  {summary(play.state.run)}")
+    play.chain_holds()
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(STARTS, st.integers(0, 60), STORIES)
+def test_the_promises_hold_in_every_story(play: Watched, calm: int, events: list[Event]) -> None:
+    for event in events:
+        note(str(event))
+    tell(play, calm, events)

@@ -1,0 +1,172 @@
+"""The pages that people look things up in say what the code says, and their links lead somewhere."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import yaml
+
+from kanarya.api.crd import custom_resource_definition
+from kanarya.api.rollout import parse_spec
+from kanarya.api.status import CONDITION_TYPES
+from kanarya.controller.metrics import Metrics
+from kanarya.decision.counts import Missing
+from kanarya.decision.state import Outcome
+
+ROOT = Path(__file__).resolve().parents[3]
+CODE = ROOT / "operator/kanarya"
+REFERENCE = (ROOT / "docs/reference/events-and-conditions.md").read_text(encoding="utf-8")
+METRICS_PAGE = (ROOT / "docs/reference/metrics.md").read_text(encoding="utf-8")
+TROUBLESHOOTING = (ROOT / "docs/how-to/troubleshooting.md").read_text(encoding="utf-8")
+NAMED = {word for code in re.findall(r"`([^`]+)`", REFERENCE) for word in re.findall(r"\w+", code)}
+
+MODULES = [
+    *(CODE / "decision" / f"{name}.py" for name in ("counts", "drift", "judge", "lifecycle", "progress", "state", "threshold")),
+    CODE / "controller/reconcile.py",
+    CODE / "controller/status.py",
+]
+WORD = re.compile(r"[A-Z][a-z]+(?:[A-Z][a-z]*)*")
+NOT_REASONS = {
+    *("Normal", "Warning"),  # types of Events
+    *("True", "False"),  # what a condition can be
+    *("Rollback", "Abort", "Report"),  # what a spec may ask for
+    *("Advance", "Soak", "Promote"),  # decisions, in evidence
+    *("Decision", "VerdictChanged", "StepEntered", "WeightRestored", "StableSwitched", "RunEnded", "Checkpoint"),  # entries of evidence
+}
+FORMATTED = {f"{what}{how}" for what in ("Errors", "Latency", "Mismatches") for how in ("AboveAbort", "AboveSlo", "WithinSlo")}
+"""What `judge_rate` makes of its parameter `word`."""
+
+SKIPPED = {"build", "node_modules", "dist"}
+
+
+def documents() -> list[Path]:
+    found = sorted(ROOT.rglob("*.md"))
+    return [path for path in found if not any(part.startswith(".") or part in SKIPPED for part in path.relative_to(ROOT).parts[:-1])]
+
+
+def constants(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and WORD.fullmatch(node.value):
+            yield node.value
+
+
+def calls(name: str) -> Iterator[ast.Call]:
+    for path in sorted(CODE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            called = node.func if isinstance(node, ast.Call) else None
+            if isinstance(node, ast.Call) and (getattr(called, "attr", None) == name or getattr(called, "id", None) == name):
+                yield node
+
+
+def refusals() -> set[str]:
+    """Classes whose name becomes a reason: what the reconciler catches in order to refuse."""
+    (handler,) = [
+        node
+        for node in ast.walk(ast.parse((CODE / "controller/reconcile.py").read_text(encoding="utf-8")))
+        if isinstance(node, ast.ExceptHandler) and "_refuse" in ast.unparse(node)
+    ]
+    assert isinstance(handler.type, ast.Tuple)
+    return {ast.unparse(name) for name in handler.type.elts} - {"Refused"}
+
+
+def reasons() -> set[str]:
+    words = {word for path in MODULES for word in constants(path)} - NOT_REASONS - {"Errors", "Latency", "Mismatches"}
+    return words | FORMATTED | refusals() | {reason.value for reason in Missing} | set(get_args(Outcome))
+
+
+def events() -> set[str]:
+    found = set()
+    for call in [*calls("notice"), *calls("Notice")]:
+        reason = call.args[1]
+        if isinstance(reason, ast.Constant):
+            found.add(str(reason.value))
+        elif ast.unparse(reason) == "outcome":
+            found |= set(get_args(Outcome))
+        else:
+            assert ast.unparse(call) == "Notice(kind, reason, message)", f"what reason is {ast.unparse(call)}?"
+    return found
+
+
+def test_every_reason_is_in_the_reference() -> None:
+    assert len(reasons()) > 60
+    assert sorted(reasons() - NAMED) == []
+
+
+def test_every_condition_type_is_in_the_reference() -> None:
+    assert set(CONDITION_TYPES) <= NAMED
+
+
+def test_the_list_of_events_is_that_of_the_code() -> None:
+    (section,) = re.findall(r"^## Events$(.*)\Z", REFERENCE, flags=re.MULTILINE | re.DOTALL)
+    listed = {word for row in re.findall(r"^\| (`[^|]*)\|", section, flags=re.MULTILINE) for word in re.findall(r"`(\w+)`", row)}
+    assert listed == events()
+
+
+def test_every_reason_that_asks_for_a_person_is_in_the_troubleshooting_page() -> None:
+    named = set(re.findall(r"`(\w+)`", TROUBLESHOOTING))
+    fine = re.compile(
+        r"Good|.*Within(Slo|Limit)|AllGood|Valid|StableServes|No(Run|tJudged)|NeverReleased|Adopt(ed|ing)|Idle|Preflight|Advancing|Stepping"
+        r"|Soaking|Promot(ed|ing)|Progressing|Unknown|RunStarted|Roll(ingBack|edBack)|Succeeded|Superseded|Aborted|Expired|RollbackResumed"
+        r"|AbortRequested|NewerRevision|BackToStable|Refused"
+    )
+    assert sorted(reason for reason in reasons() - named if not fine.fullmatch(reason)) == []
+
+
+def test_the_metrics_are_those_of_the_code() -> None:
+    families = [family for family in Metrics().registry.collect() if family.name.startswith("kanarya_")]
+    exposed = {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
+    listed = {name: kind for name, kind in re.findall(r"^\| `(kanarya_\w+)` \| (\w+) \|", METRICS_PAGE, flags=re.MULTILINE)}
+    assert set(listed) == exposed
+    kinds = {f"{family.name}_total" if family.type == "counter" else family.name: family.type for family in families}
+    assert listed == kinds
+
+
+def test_the_annotated_rollout_is_valid_and_has_every_field() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (text,) = [block for block in re.findall(r"```yaml\n(.*?)```", readme, flags=re.DOTALL) if "kind: MLModelRollout" in block]
+    body = yaml.safe_load(text)
+    parse_spec(body["spec"])
+    (version,) = custom_resource_definition()["spec"]["versions"]
+    schema = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    policies = {"spec.analysis.missingData.noTraffic.afterSeconds"}  # only a Rollback has it
+    assert sorted(set(paths(schema, "spec")) - set(keys(body["spec"], "spec")) - policies) == []
+
+
+def paths(schema: dict[str, Any], path: str) -> Iterator[str]:
+    for name, field in schema.get("properties", {}).items():
+        yield f"{path}.{name}"
+        yield from paths(field.get("items", field), f"{path}.{name}")
+
+
+def keys(value: Any, path: str) -> Iterator[str]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield f"{path}.{name}"
+            yield from keys(inner, f"{path}.{name}")
+    elif isinstance(value, list):
+        for inner in value:
+            yield from keys(inner, path)
+
+
+@pytest.mark.parametrize("page", documents(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_relative_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    broken = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        name, _, anchor = link.partition("#")
+        if re.match(r"[a-z]+:", link):
+            continue
+        target = (page.parent / name).resolve() if name else page
+        if not target.exists() or (anchor and target.suffix == ".md" and anchor not in anchors(target)):
+            broken.append(link)
+    assert broken == []
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
