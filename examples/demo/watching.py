@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -17,7 +18,9 @@ from examples.demo.text import Look
 PAUSE = 0.5
 NO_RUN_SECONDS = 60.0
 """A change of the pod template that has begun no run by then was none."""
-CANDIDATE = '{range .spec.rules[0].backendRefs[*]}{.name}={.weight}{"\\n"}{end}'
+ROUTES = (
+    "/apis/gateway.networking.k8s.io/v1/namespaces/{namespace}/httproutes?watch=1&timeoutSeconds=1800&fieldSelector=metadata.name={name}"
+)
 
 
 class NotEnded(Exception):  # noqa: N818 -- reads as what happened
@@ -67,17 +70,8 @@ class Weights:
 
     def __enter__(self) -> Self:
         """Begin."""
-        command = [
-            "kubectl",
-            "get",
-            "httproute",
-            "-n",
-            self._service.namespace,
-            self._service.name,
-            "--watch",
-            "-o",
-            f"jsonpath={CANDIDATE}",
-        ]
+        path = ROUTES.format(namespace=self._service.namespace, name=self._service.name)
+        command = ["kubectl", "get", "--raw", path]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)  # noqa: S603
         Thread(target=self._read, args=(self._process,), daemon=True).start()
         return self
@@ -90,6 +84,16 @@ class Weights:
 
     def _read(self, process: subprocess.Popen[str]) -> None:
         for line in process.stdout or ():
-            name, _, weight = line.strip().partition("=")
-            if name == f"{self._service.name}-candidate" and weight.isdigit():
-                self.seen.append((self._now(), int(weight)))
+            with suppress(ValueError, KeyError, TypeError):
+                weight = weight_of(json.loads(line)["object"], f"{self._service.name}-candidate")
+                if weight is not None and (not self.seen or self.seen[-1][1] != weight):
+                    self.seen.append((self._now(), weight))
+
+
+def weight_of(route: Mapping[str, Any], backend: str) -> int | None:
+    """Give a backend's weight in a route; None if the route does not have it."""
+    for rule in route["spec"]["rules"]:
+        for entry in rule["backendRefs"]:
+            if entry["name"] == backend:
+                return int(entry["weight"])
+    return None

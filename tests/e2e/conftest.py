@@ -7,6 +7,7 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -75,7 +76,7 @@ def serving(service: Services) -> Callable[..., lab.ModelService]:
     return make
 
 
-def check_evidence(service: lab.ModelService, run_id: str) -> list[dict[str, object]]:
+def check_evidence(service: lab.ModelService, run_id: str) -> list[dict[str, Any]]:
     """Check a run's evidence against its schema, its chain and its own counts; gives the entries."""
     parts = service.evidence(run_id)
     assert parts, f"no evidence of run {run_id}"
@@ -105,4 +106,4 @@ def dump(namespace: str, name: str) -> None:
             (folder / file).write_text(done.stdout + done.stderr)
         except subprocess.TimeoutExpired:
             (folder / file).write_text("timed out")
-    print(f"\ndump of {namespace} in {folder}")  # noqa: T201 -- pytest shows it with the failure
+    print(f"\ndump of {namespace} in {folder}")

@@ -26,7 +26,12 @@ def score_of(body: bytes) -> float | None:
 
 
 def compare(one: Attempt, other: Attempt, tolerance: float) -> Comparison:
-    """Compare the scores of two attempts: `match`, `mismatch`, or `not_compared` when either has none to compare."""
+    """Compare the scores of two attempts: `match`, `mismatch`, or `not_compared` when either has none to compare.
+
+    A request that both refuse with the same 4xx is `refused`: the client's fault, which says nothing about the candidate.
+    """
+    if one.outcome == other.outcome == "client_error" and one.answer and other.answer and one.answer.status == other.answer.status:
+        return "refused"
     if one.outcome != "success" or other.outcome != "success" or one.answer is None or other.answer is None:
         return "not_compared"
     left, right = score_of(one.answer.body), score_of(other.answer.body)

@@ -10,7 +10,7 @@ from kanarya_inference.router.endpoints import Endpoint
 TrackName = Literal["stable", "candidate"]
 Exposure = Literal["live", "mirror"]
 Outcome = Literal["success", "client_error", "server_error", "timeout", "unreachable", "cancelled"]
-Comparison = Literal["match", "mismatch", "not_compared", "dropped"]
+Comparison = Literal["match", "mismatch", "refused", "not_compared", "dropped"]
 
 TRACKS: tuple[TrackName, ...] = get_args(TrackName)
 EXPOSURES: tuple[Exposure, ...] = get_args(Exposure)

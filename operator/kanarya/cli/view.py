@@ -25,8 +25,9 @@ def render(rollout: Mapping[str, Any], live: Mapping[str, Any], now: float) -> s
     """
     status = rollout.get("status", {})
     run, stable = status.get("run") or {}, status.get("stable") or {}
+    metadata = rollout["metadata"]
     lines = [
-        f"{rollout['metadata']['namespace']}/{rollout['metadata']['name']}   {status.get('summary') or 'Unknown'}   {status.get('reason', '')}",
+        f"{metadata['namespace']}/{metadata['name']}   {status.get('summary') or 'Unknown'}   {status.get('reason', '')}",
         f"stable {stable.get('version') or stable.get('revision') or '-'}"
         + (f"   candidate {run['version'] or run['revision']}" if run else ""),
     ]

@@ -300,7 +300,7 @@ def _keep_workloads(draft: Draft) -> None:
 
 
 def _preflight(draft: Draft) -> None:
-    run, world = draft.run, draft.world
+    run = draft.run
     problems = dict(_problems(draft))
     if problems:
         reason = next(iter(problems))

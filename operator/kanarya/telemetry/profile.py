@@ -22,6 +22,8 @@ REFERENCE_BINS: Final = "ml_feature_reference_bin"
 ERRORS: Final = frozenset({"server_error", "timeout", "unreachable"})
 NOT_COUNTED: Final = "cancelled"
 COMPARED: Final = frozenset({"match", "mismatch"})
+REFUSED: Final = "refused"
+"""Both tracks refused the request as the client's fault: it says nothing about the candidate."""
 MISMATCHED: Final = "mismatch"
 
 BINS: Final = (*map(str, range(10)), "missing")

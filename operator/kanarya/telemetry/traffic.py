@@ -87,7 +87,7 @@ def _tally(request: ReadRequest, snapshot: Snapshot, series: Sequence[Series], l
         joined = counting.join(claimed, look.span, look.now)
         look.report(("match",), joined, "The series of comparisons")
         grown = sum(counting.increments([Point(at, (value,), started) for at, value, started in joined.samples], look.span))
-        attempted += grown
+        attempted += grown if outcome != profile.REFUSED else 0.0
         compared += grown if outcome in profile.COMPARED else 0.0
         mismatched += grown if outcome == profile.MISMATCHED else 0.0
     if not comparisons:

@@ -9,11 +9,12 @@ import pytest
 from kanarya.cluster import names
 from kanarya.cluster.execute import FAULT_POINTS
 from kanarya.cluster.fake import Call
-from kanarya.cluster.port import CONFIGMAPS, DEPLOYMENTS, HTTPROUTES, PODS, ROLLOUTS, SERVICES, Conflict, Unavailable
+from kanarya.cluster.port import CONFIGMAPS, DEPLOYMENTS, HTTPROUTES, ROLLOUTS, SERVICES, Conflict, Unavailable
 from kanarya.decision.counts import Missing
 from kanarya.decision.replay import first_difference
 from kanarya.decision.schema import evidence_schema
-from tests.unit.controller.simulation import KEY, NAME, NAMESPACE, Simulation, Traffic, template
+from tests.unit.controller.simulation import KEY, NAME, NAMESPACE, Simulation, template
+from tests.unit.decision.play import Traffic
 
 
 async def releasing(weight: int = 5, traffic: Traffic | None = None) -> Simulation:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -82,7 +83,7 @@ def test_a_good_candidate_takes_every_step_in_order_and_is_promoted() -> None:
     assert play.world.stable_service == "bbb"
     assert play.weight == 0
     entered = [entry["at"] for entry in play.entries if entry["kind"] == "StepEntered"]
-    assert all(later - earlier >= 10 for earlier, later in zip(entered, entered[1:], strict=False))
+    assert all(later - earlier >= 10 for earlier, later in pairwise(entered))
     play.until(lambda p: set(p.world.stables) == {"bbb"})
     assert play.target is not None
     assert play.target.replicas == 0

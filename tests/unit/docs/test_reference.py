@@ -38,9 +38,6 @@ NOT_REASONS = {
     *("Advance", "Soak", "Promote"),  # decisions, in evidence
     *("Decision", "VerdictChanged", "StepEntered", "WeightRestored", "StableSwitched", "RunEnded", "Checkpoint"),  # entries of evidence
 }
-FORMATTED = {f"{what}{how}" for what in ("Errors", "Latency", "Mismatches") for how in ("AboveAbort", "AboveSlo", "WithinSlo")}
-"""What `judge_rate` makes of its parameter `word`."""
-
 SKIPPED = {"build", "node_modules", "dist"}
 
 
@@ -53,6 +50,16 @@ def constants(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and WORD.fullmatch(node.value):
             yield node.value
+
+
+def formatted() -> tuple[set[str], set[str]]:
+    """What `judge_rate` makes of its parameter `word`, and the parts it makes them of."""
+    words = {str(ast.literal_eval(keyword.value)) for call in calls("judge_rate") for keyword in call.keywords if keyword.arg == "word"}
+    tree = ast.parse((CODE / "decision/threshold.py").read_text(encoding="utf-8"))
+    texts = [node.values for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)]
+    ends = {str(part.value) for text in texts for part in text if isinstance(part, ast.Constant) and WORD.fullmatch(str(part.value))}
+    assert words and ends
+    return {word + end for word in words for end in ends}, words | ends
 
 
 def calls(name: str) -> Iterator[ast.Call]:
@@ -75,8 +82,9 @@ def refusals() -> set[str]:
 
 
 def reasons() -> set[str]:
-    words = {word for path in MODULES for word in constants(path)} - NOT_REASONS - {"Errors", "Latency", "Mismatches"}
-    return words | FORMATTED | refusals() | {reason.value for reason in Missing} | set(get_args(Outcome))
+    whole, parts = formatted()
+    words = {word for path in MODULES for word in constants(path)} - NOT_REASONS - parts - set(CONDITION_TYPES)
+    return words | whole | refusals() | {reason.value for reason in Missing} | set(get_args(Outcome))
 
 
 def events() -> set[str]:

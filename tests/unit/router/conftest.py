@@ -62,7 +62,7 @@ class Rig:
 async def eventually(condition: Callable[[], Awaitable[Any]], seconds: float = 3.0) -> None:
     """Wait until the condition holds; every wait in these tests is one for something that must happen."""
     async with asyncio.timeout(seconds):
-        while not await condition():  # noqa: ASYNC110 -- what is awaited is in another process or behind a socket
+        while not await condition():
             await asyncio.sleep(0.01)
 
 

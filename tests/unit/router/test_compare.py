@@ -39,5 +39,7 @@ def test_tolerance_is_inclusive_as_on_paper() -> None:
 
 def test_failures_are_not_compared() -> None:
     assert compare(attempt(0.5), attempt(0.5, 500), 1) == "not_compared"
-    assert compare(attempt(0.5, 404), attempt(0.5, 404), 1) == "not_compared"
+    assert compare(attempt(0.5, 404), attempt(0.5, 404), 1) == "refused"
+    assert compare(attempt(0.5, 404), attempt(0.5, 422), 1) == "not_compared"
+    assert compare(attempt(0.5, 404), attempt(0.5), 1) == "not_compared"
     assert compare(attempt(0.5), Attempt("timeout", 1.0), 1) == "not_compared"

@@ -58,7 +58,7 @@ def test_every_series_exists_at_zero(metrics: RouterMetrics) -> None:
     assert {(s.labels["track"], s.labels["exposure"], s.labels["outcome"]) for s in counts} == expected
     assert all(s.value == 0 and s.labels.keys() == {"rollout", "track", "revision", "exposure", "outcome"} for s in counts)
     compared = list(samples(metrics, "kanarya_comparisons_total", track="candidate", exposure="mirror", revision="5f6c8d"))
-    assert {s.labels["outcome"]: s.value for s in compared} == {"match": 0, "mismatch": 0, "not_compared": 0, "dropped": 0}
+    assert {s.labels["outcome"]: s.value for s in compared} == {"match": 0, "mismatch": 0, "refused": 0, "not_compared": 0, "dropped": 0}
     reasons = {s.labels["reason"] for s in samples(metrics, "kanarya_fallbacks_total", track="candidate", revision="5f6c8d")}
     assert reasons == {"server_error", "timeout", "unreachable"}
     assert samples(metrics, "process_start_time_seconds")

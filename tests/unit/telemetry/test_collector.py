@@ -52,7 +52,7 @@ async def test_attempts_are_counted_by_track_exposure_and_outcome(world: World) 
         world.router.answer("candidate", "mirror", outcome, seconds=2.0)
         world.router.answer("stable", "live", outcome)
         world.router.answer("stable", "mirror", outcome)
-    world.router.comparisons.update(match=7, mismatch=2, not_compared=1, dropped=1)
+    world.router.comparisons.update(match=7, mismatch=2, refused=5, not_compared=1, dropped=1)
     world.model.bins["amount"][3] += 4
     world.run_to(1013.0)
     reading = await world.read()
