@@ -272,11 +272,10 @@ class ModelService:
         """Wait until a run is at a weight."""
         return self.wait(lambda status: (status.get("run") or {}).get("weight") == weight, f"weight {weight}", seconds)
 
-    def wait_outcome(self, seconds: float = 240) -> dict[str, Any]:
-        """Wait until one more run has ended than had when this was called; gives its history entry."""
-        before = len(self.status().get("history") or [])
-        status = self.wait(lambda status: len(status.get("history") or []) > before, "the end of a run", seconds)
-        entry: dict[str, Any] = status["history"][-1]
+    def wait_outcome(self, number: int = 1, seconds: float = 240) -> dict[str, Any]:
+        """Wait until the run of this number, counted from 1, has ended; gives its history entry."""
+        status = self.wait(lambda status: len(status.get("history") or []) >= number, f"the end of run {number}", seconds)
+        entry: dict[str, Any] = status["history"][number - 1]
         return entry
 
 

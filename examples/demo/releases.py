@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -12,8 +13,9 @@ from examples import lab
 from examples.demo.screen import screen
 from examples.demo.stages import StageFailed, Stages
 from examples.demo.text import Harm, failed, harm
-from examples.demo.watching import Weights, follow
+from examples.demo.watching import Weights, follow, look
 
+VERIFY_SECONDS = 90.0
 AFTERMATH_SECONDS = 2.0
 """Answers that were on their way when the run ended are counted too."""
 
@@ -46,10 +48,12 @@ class Ended:
     harm: Harm
 
 
-def release(service: lab.ModelService, stages: Stages, version: str, faults: Sequence[str] = (), *, limit: float = 300) -> Ended:
+def release(service: lab.ModelService, stages: Stages, version: str, faults: Sequence[str] = (), *, limit: float = 420) -> Ended:
     """Release a version with Helm and show the run until it ends; raises `watching.NotEnded` after `limit` seconds."""
-    known = frozenset(str(entry["run"]) for entry in service.status().get("history") or [])
-    before = service.stats()
+    first = look(service)
+    known, before = first.endings(), first.stats
+    if not before:
+        raise StageFailed(f"the load in namespace {service.namespace} does not answer")
     skew = float(before["now"]) - time.time()
     started, began = float(before["now"]), time.monotonic()
     title = " ".join(("release", version, *faults))
@@ -74,7 +78,7 @@ def release(service: lab.ModelService, stages: Stages, version: str, faults: Seq
 
 
 def _arguments(faults: Sequence[str]) -> str:
-    return "" if not faults else f" --set 'extraArgs={{{','.join(faults)}}}'"
+    return f" --set-json 'extraArgs={json.dumps(list(faults))}'" if faults else ""
 
 
 def evidence_commands(service: lab.ModelService, run: str) -> tuple[str, str]:
@@ -84,20 +88,15 @@ def evidence_commands(service: lab.ModelService, run: str) -> tuple[str, str]:
 
 def verify(service: lab.ModelService, run: str) -> str:
     """Read a run's evidence from the cluster and check it; gives what the check says. Raises `StageFailed`."""
-    said = ""
-    for command in evidence_commands(service, run):
-        try:
-            done = subprocess.run(  # noqa: S603 -- our own module
-                [sys.executable, "-m", "kanarya.cli.main", *command.split()[1:]],
-                input=said,
-                capture_output=True,
-                text=True,
-                timeout=60,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as late:
-            raise StageFailed(f"`{command}` did not end within 60 s") from late
-        if done.returncode:
-            raise StageFailed(f"`{command}`: {(done.stderr or done.stdout).strip()[-500:]}")
-        said = done.stdout
-    return said.strip()
+    get, check = ([sys.executable, "-m", "kanarya.cli.main", *command.split()[1:]] for command in evidence_commands(service, run))
+    reader = subprocess.Popen(get, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603 -- our own module
+    try:
+        done = subprocess.run(check, stdin=reader.stdout, capture_output=True, text=True, timeout=VERIFY_SECONDS, check=False)  # noqa: S603
+        _, problem = reader.communicate(timeout=VERIFY_SECONDS)
+    except subprocess.TimeoutExpired as late:
+        raise StageFailed(f"the evidence of run {run} was not read and checked within {VERIFY_SECONDS:.0f} s") from late
+    finally:
+        reader.kill()
+    if reader.returncode or done.returncode:
+        raise StageFailed(f"the evidence of run {run} does not hold: {(problem or done.stderr or done.stdout).strip()[-500:]}")
+    return done.stdout.strip()

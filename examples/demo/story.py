@@ -9,7 +9,7 @@ from pathlib import Path
 from examples import lab
 from examples.demo.releases import Ended, evidence_commands, release, verify
 from examples.demo.stages import StageFailed, Stages
-from examples.demo.text import clock, table
+from examples.demo.text import basis, clock, table
 from kanarya_inference import features, training
 
 NAMESPACE = "kanarya-demo"
@@ -26,8 +26,10 @@ STAGES = len(CLUSTER_COMMANDS) + OWN_STAGES
 
 
 def model_service() -> lab.ModelService:
-    """Give the demo's model service."""
-    return lab.ModelService(NAMESPACE, models_folder())
+    """Give the demo's model service. Its latency limits are wide: the machine may be small, and busy with other things."""
+    spec = lab.short_spec()
+    spec["analysis"]["latency"] = {"sloMilliseconds": 500, "abortMilliseconds": 1000}
+    return lab.ModelService(NAMESPACE, models_folder(), spec=spec)
 
 
 def models_folder() -> Path:
@@ -68,6 +70,7 @@ def play(stages: Stages, *, ready: bool = False) -> list[Ended]:
             get, check = evidence_commands(service, one.run)
             stages.say(f"      {get} | {check}")
             stages.say(f"      {verify(service, one.run)}")
+            stages.say(f"      {one.version}: {basis([entry for part in service.evidence(one.run) for entry in part['entries']])}")
     return ended
 
 
@@ -94,7 +97,7 @@ def summary(ended: list[Ended], seconds: float) -> str:
             f"{one.seconds:.0f} s",
             f"{one.highest} %",
             str(one.errors),
-            "-" if one.harm.to_zero is None else f"{one.harm.to_zero:.1f} s",
+            "no bad answer" if not one.harm.errors else "not seen" if one.harm.to_zero is None else f"{one.harm.to_zero:.1f} s",
         )
         for one in ended
     ]
@@ -127,17 +130,22 @@ def next_steps(service: lab.ModelService, runs: list[Ended]) -> str:
             *reads,
             "",
             "Release more (the same with a live view: uv run python -m examples.demo release v1.9.0):",
-            f"  {upgrade} --set model.version=v1.8.2 --set 'extraArgs={{--fault-latency-ms,800}}'    # slow",
-            f"  {upgrade} --set model.version=v1.9.0 --set 'extraArgs=null'    # disagrees with stable",
-            f"  {upgrade} --set model.version=v1.9.1 --set 'extraArgs=null'    # trained on other data: drift",
+            f'  {upgrade} --set model.version=v1.8.2 --set-json \'extraArgs=["--fault-latency-ms","1500"]\'    # slow',
+            f"  {upgrade} --set model.version=v1.9.0 --set-json 'extraArgs=[]'    # disagrees with stable",
+            f"  {upgrade} --set model.version=v1.9.1 --set-json 'extraArgs=[]'    # trained on other data: drift",
             "",
             "Abort a run:",
-            f"  kubectl annotate mlr {name} -n {space} --overwrite \\",
-            f"    kanarya.dev/abort=$(kubectl get mlr {name} -n {space} -o jsonpath='{{.status.run.id}}')",
+            f"  {abort_command(service)}",
             "",
             "Remove everything:  make cluster-down",
         )
     )
+
+
+def abort_command(service: lab.ModelService) -> str:
+    """Give the command that aborts the run under way."""
+    run = f"$(kubectl get mlr {service.name} -n {service.namespace} -o jsonpath='{{.status.run.id}}')"
+    return f"kubectl annotate mlr {service.name} -n {service.namespace} --overwrite kanarya.dev/abort={run}"
 
 
 def require_service(service: lab.ModelService) -> None:

@@ -36,10 +36,16 @@ class Look:
         found: Mapping[str, Any] = self.rollout.get("status") or {}
         return found
 
-    def ended(self, known: frozenset[str], version: str) -> Mapping[str, Any] | None:
-        """Give the history entry of a run of `version` that is not among the `known` run ids."""
-        entries = [item for item in self.status.get("history") or [] if item["run"] not in known and item.get("version") == version]
-        return entries[-1] if entries else None
+    def endings(self) -> frozenset[tuple[str, str]]:
+        """Give run id and time of every ending in the history."""
+        return frozenset((item["run"], item["finished"]) for item in self.status.get("history") or [])
+
+    def ended(self, known: frozenset[tuple[str, str]], version: str) -> Mapping[str, Any] | None:
+        """Give the history entry of a run of `version` that is not among the `known` endings."""
+        entries: list[Mapping[str, Any]] = list(self.status.get("history") or [])
+        return next(
+            (item for item in reversed(entries) if (item["run"], item["finished"]) not in known and item.get("version") == version), None
+        )
 
 
 def clock(seconds: float) -> str:
@@ -115,11 +121,28 @@ class Harm:
 
     def sentence(self) -> str:
         """Say it."""
+        if not self.errors and not self.served:
+            return "no client got an answer of the candidate: it was judged on mirrored requests, before its first weight"
         if not self.errors:
             return f"no client saw an error: {self.served} answers of the candidate reached clients, all good"
         zero = "weight 0 was not seen" if self.to_zero is None else f"weight 0 {self.to_zero:.1f} s after the first bad answer"
         last = "" if self.to_last is None else f", the candidate's last answer {self.to_last:.1f} s after it"
         return f"clients saw {self.errors} errors among {self.served} answers of the candidate; {zero}{last}"
+
+
+def basis(entries: Sequence[Mapping[str, Any]]) -> str:
+    """Say what the last decision of a run's evidence rests on; empty when there is none."""
+    decision = next((entry for entry in reversed(entries) if entry["kind"] == "Decision"), None)
+    if decision is None:
+        return ""
+    candidate = decision["counts"]["candidate"]
+    live, mirror = candidate["live"], candidate["mirror"]
+    seen = ", ".join(
+        f"{kind} {counts['requests']:.0f} requests with {counts['errors']:.0f} errors"
+        for kind, counts in (("live", live), ("mirrored", mirror))
+    )
+    why = f" ({decision['message']})" if decision.get("message") else ""
+    return f"{decision['decision']}{why}, on the candidate's {seen}"
 
 
 def harm(answers: Sequence[Sequence[Any]], version: str, weights: Sequence[tuple[float, int]]) -> Harm:

@@ -35,7 +35,7 @@ def look(service: lab.ModelService) -> Look:
     return Look(service.rollout(), service.live(), stats)
 
 
-def follow(service: lab.ModelService, version: str, known: frozenset[str], screen: Screen, seconds: float) -> Mapping[str, Any]:
+def follow(service: lab.ModelService, version: str, known: frozenset[tuple[str, str]], screen: Screen, seconds: float) -> Mapping[str, Any]:
     """Show a release until its run has ended; gives the run's history entry.
 
     Raises

@@ -145,7 +145,7 @@ def test_adoption_of_a_running_deployment_without_a_client_error(service: Callab
     set_selector(found, direct)
     lab.kubectl("scale", "-n", found.namespace, "deploy/fraud", "--replicas=2")
     lab.kubectl("rollout", "status", "-n", found.namespace, "deploy/fraud", "--timeout=90s")
-    found.start_load()
+    found.start_load(url="http://fraud/ml/predict")
     lab.apply(rollout_of(found))
     found.wait(lambda status: status.get("reason") == "ServiceSelectsTarget", "the refusal", 90)
     assert found.condition("Ready") == ("False", "ServiceSelectsTarget")
@@ -186,11 +186,11 @@ def test_abort_and_retry_by_annotation(serving: Serving) -> None:
     service.release("v1.8.1")
     run_id = service.wait_weight(5)["run"]["id"]
     service.annotate("kanarya.dev/abort", run_id)
-    entry = service.wait_outcome(60)
+    entry = service.wait_outcome(1, 60)
     assert entry["outcome"] == "Aborted"
     assert service.weight() == 0
     service.annotate("kanarya.dev/retry", run_id)
-    entry = service.wait_outcome()
+    entry = service.wait_outcome(2)
     assert (entry["outcome"], entry["version"]) == ("Succeeded", "v1.8.1")
     steps = [item["at"] for item in check_evidence(service, entry["run"]) if item["kind"] == "StepEntered"]
     assert all(later - earlier >= 8 for earlier, later in pairwise(steps))

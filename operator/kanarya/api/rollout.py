@@ -20,6 +20,8 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 NAME_LIMIT = 40
 """Longest rollout or target name: names derived from it must fit in 63 characters."""
 
+TARGET_IMMUTABLE = "targetRef is immutable: create another MLModelRollout for another workload"
+SERVICE_IMMUTABLE = "serviceRef is immutable: create another MLModelRollout for another Service"
 WEIGHTS_RISE = "steps must rise: every step needs a larger weight than the one before it"
 LAST_IS_TOTAL = "the last step's weight must be weightTotal: a release ends with all traffic on the candidate"
 RUN_TOO_SHORT = "maxRunSeconds is shorter than the steps together: raise it or shorten the steps"
@@ -42,7 +44,7 @@ def _require(holds: bool, message: str) -> None:
 class TargetRef(Model):
     """The workload whose pod template, when it changes, is the candidate."""
 
-    model_config = rules(rule("self == oldSelf", "targetRef is immutable: create another MLModelRollout for another workload"))
+    model_config = rules(rule("self == oldSelf", TARGET_IMMUTABLE))
     api_version: Literal["apps/v1"] = Field("apps/v1")
     kind: Literal["Deployment"] = Field("Deployment")
     name: Annotated[Name, Field(max_length=NAME_LIMIT)] = Field(description="Name of the Deployment in the same namespace.")
@@ -51,7 +53,7 @@ class TargetRef(Model):
 class ServiceRef(Model):
     """The Service that clients call."""
 
-    model_config = rules(rule("self == oldSelf", "serviceRef is immutable: create another MLModelRollout for another Service"))
+    model_config = rules(rule("self == oldSelf", SERVICE_IMMUTABLE))
     name: Name = Field(description="Name of the Service in the same namespace. Its endpoints are the router's pods.")
     port: int = Field(80, ge=1, le=65535, description="Its port; the track Services get the same one.")
 

@@ -34,7 +34,7 @@ def render(rollout: Mapping[str, Any], live: Mapping[str, Any], now: float) -> s
     if run:
         weight = int(run.get("weight", 0))
         filled = round(BAR * weight / 100)
-        lines.append(f"weight {weight:3d} %  [{'#' * filled}{'.' * (BAR - filled)}]  step {run.get('step', 0)} of {run.get('steps', 0)}")
+        lines.append(f"weight {weight:3d} %  [{'#' * filled}{'.' * (BAR - filled)}]  {_step(run)}")
     verdicts = live.get("verdicts") or {}
     lines += [_metric(metric, verdicts[metric]) for metric in METRICS if metric in verdicts]
     if live.get("message"):
@@ -50,10 +50,15 @@ def render(rollout: Mapping[str, Any], live: Mapping[str, Any], now: float) -> s
     return "\n".join(lines)
 
 
+def _step(run: Mapping[str, Any]) -> str:
+    return f"step {run['step']} of {run.get('steps', 0)}" if run.get("step") else "before the first step"
+
+
 def _metric(metric: str, verdict: Mapping[str, Any]) -> str:
     estimate = verdict.get("estimate")
     value = "-" if estimate is None else (f"{estimate:.3f}" if metric == "drift" else f"{100 * estimate:.2f} %")
     limits = [verdict.get("slo"), verdict.get("abort")]
     shown = "/".join("-" if limit is None else (f"{limit:g}" if metric == "drift" else f"{100 * limit:g} %") for limit in limits)
-    have = f"{verdict.get('have', 0):.0f} requests"
-    return f"  {metric:8} {value:>9} {UNITS[metric]:9} limits {shown:14} {verdict['verdict']:12} {verdict['reason']:20} {have}"
+    have, need = verdict.get("have", 0), verdict.get("need", 0)
+    of = f"{have:.0f} requests" if verdict["verdict"] != "Insufficient" else f"{have:.0f} of {need:.0f}"
+    return f"  {metric:8} {value:>9} {UNITS[metric]:8} limits {shown:11} {verdict['verdict']:12} {verdict['reason']:19} {of}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 
 from kanarya.cluster import names, objects
@@ -72,6 +73,20 @@ async def raise_weight(api: KubeApi, plan: Plan, weight: int, resource_version: 
 
 def _marks(body: Object) -> Object:
     return {key: value for key, value in body["metadata"].items() if key in ("labels", "annotations")}
+
+
+async def stop_mirroring(api: KubeApi, namespace: str, rollout: str) -> None:
+    """Have the router forget the candidate, working from its settings alone."""
+    body = await api.get(CONFIGMAPS, namespace, names.settings(rollout))
+    document = objects.read_document(body, "settings.json")
+    if not isinstance(document, dict):
+        return
+    try:
+        document["tracks"]["candidate"]["revision"] = None
+    except (KeyError, TypeError):
+        return
+    text = json.dumps(document, indent=1, sort_keys=True)
+    await api.merge_patch(CONFIGMAPS, namespace, names.settings(rollout), {"data": {"settings.json": text}})
 
 
 class Executor:

@@ -173,8 +173,8 @@ def identity(revision: str, template: Object) -> Identity:
     images = tuple(container["image"] for container in template["spec"]["containers"])
     version = template.get("metadata", {}).get("labels", {}).get("app.kubernetes.io/version", "")
     if not version:
-        tag = images[0].rsplit("/", 1)[-1].partition(":")[2]
-        version = tag.partition("@")[0]
+        without_digest = images[0].partition("@")[0]
+        version = without_digest.rsplit("/", 1)[-1].partition(":")[2]
     return Identity(revision=revision, version=version, images=images)
 
 
@@ -229,7 +229,7 @@ def stable_identity(body: Object) -> Identity | None:
     annotations = metadata.get("annotations", {})
     try:
         images = tuple(str(image) for image in json.loads(annotations.get(names.IMAGES, "[]")))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         images = ()
     return Identity(revision=revision, version=annotations.get(names.VERSION, ""), images=images)
 
@@ -271,5 +271,5 @@ def read_document(body: Object | None, key: str) -> Any | None:
     """Read the JSON document of a ConfigMap; None when it is absent or unreadable."""
     try:
         return json.loads((body or {})["data"][key])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):  # the last: brackets nested without end
         return None

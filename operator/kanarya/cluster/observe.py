@@ -238,8 +238,9 @@ def _pods(view: View, candidate: str | None) -> Pods:
         status = pod.get("status", {})
         conditions = {item.get("type"): item.get("status") for item in status.get("conditions", [])}
         ready += conditions.get("Ready") == "True"
-        for container in status.get("containerStatuses", []):
-            restarts += int(container.get("restartCount", 0))
+        started: list[Object] = status.get("containerStatuses", [])
+        restarts += sum(int(container.get("restartCount", 0)) for container in started)
+        for container in (*status.get("initContainerStatuses", []), *started):
             if container.get("state", {}).get("waiting", {}).get("reason") == "CrashLoopBackOff":
                 crashing = pod["metadata"]["name"]
     return Pods(ready, restarts, crashing)

@@ -46,7 +46,7 @@ async def load(api: KubeApi, plan: Plan, uid: str) -> Loaded:
     """
     body = await api.get(CONFIGMAPS, plan.namespace, names.checkpoint(plan.name))
     if body is None:
-        return Loaded(State(uid=uid))
+        return Loaded(await _begin_again(api, plan, uid))
     document = objects.read_document(body, CHECKPOINT_KEY)
     if isinstance(document, dict) and isinstance(document.get("schemaVersion"), int) and document["schemaVersion"] > SCHEMA_VERSION:
         raise CheckpointTooNew(
@@ -56,11 +56,25 @@ async def load(api: KubeApi, plan: Plan, uid: str) -> Loaded:
     try:
         state = State.model_validate(document)
     except ValidationError:
-        return Loaded(State(uid=uid), f"ConfigMap {names.checkpoint(plan.name)} is not readable; beginning from what the cluster shows")
+        problem = f"ConfigMap {names.checkpoint(plan.name)} is not readable; beginning from what the cluster shows"
+        return Loaded(await _begin_again(api, plan, uid), problem)
     if state.uid != uid:
         keep = ("attempted", "attempts", "rejected", "last_run", "history")
         return Loaded(State(uid=uid, **{key: getattr(state, key) for key in keep}))
     return Loaded(state)
+
+
+async def _begin_again(api: KubeApi, plan: Plan, uid: str) -> State:
+    """Give the state of a rollout without a checkpoint: run ids go on from the newest evidence, so that none is used twice."""
+    found = await api.list(CONFIGMAPS, plan.namespace, labels={names.ROLLOUT: plan.name}, label_exists=names.RUN)
+    if not found:
+        return State(uid=uid)
+    newest = max(found, key=lambda body: str(body["metadata"].get("creationTimestamp", "")))
+    run = newest["metadata"]["labels"][names.RUN]
+    revision, _, attempt = run.rpartition("-")
+    if not attempt.isdecimal():
+        return State(uid=uid)
+    return State(uid=uid, attempted=revision, attempts=int(attempt), last_run=run)
 
 
 async def save(api: KubeApi, plan: Plan, state: State) -> None:
@@ -82,7 +96,8 @@ class EvidenceStore:
             return
         parts = await self._parts(plan, chain.run)
         part, document = self._open(plan, chain.run, parts)
-        last = max((entry["sequence"] for stored in parts for entry in _entries(stored)), default=0)
+        written = [entry.get("sequence") for stored in parts for entry in _entries(stored)]
+        last = max((number for number in written if isinstance(number, int)), default=0)
         fresh = [entry for entry in chain.outbox if entry["sequence"] > last]
         while fresh:
             document["entries"].append(fresh.pop(0))
@@ -96,16 +111,16 @@ class EvidenceStore:
             await self._prune(plan)
 
     async def _parts(self, plan: Plan, run: str) -> list[Object]:
-        found = await self._api.list(CONFIGMAPS, plan.namespace, labels={names.ROLLOUT: plan.name, names.RUN: run})
-        return sorted(found, key=lambda body: int(body["metadata"]["name"].rsplit("-", 1)[1]))
+        return await _stored(self._api, plan.namespace, plan.name, run)
 
     def _open(self, plan: Plan, run: str, parts: Sequence[Object]) -> tuple[int, dict[str, Any]]:
         if not parts:
             return 1, self._empty(plan, run, 1)
+        last = _part(parts[-1]) or 0
         document = objects.read_document(parts[-1], EVIDENCE_KEY)
         if parts[-1].get("immutable") or not isinstance(document, dict) or not isinstance(document.get("entries"), list):
-            return len(parts) + 1, self._empty(plan, run, len(parts) + 1)
-        return len(parts), document
+            return last + 1, self._empty(plan, run, last + 1)
+        return last, document
 
     def _empty(self, plan: Plan, run: str, part: int) -> dict[str, Any]:
         return {
@@ -133,6 +148,7 @@ class EvidenceStore:
     async def _prune(self, plan: Plan) -> None:
         """Keep the evidence of the last runs."""
         found = await self._api.list(CONFIGMAPS, plan.namespace, labels={names.ROLLOUT: plan.name}, label_exists=names.RUN)
+        found = [body for body in found if _part(body) is not None]
         newest: dict[str, str] = {}
         for body in found:
             run = body["metadata"]["labels"][names.RUN]
@@ -145,9 +161,23 @@ class EvidenceStore:
 
 async def read_evidence(api: KubeApi, namespace: str, rollout: str, run: str) -> list[dict[str, Any]]:
     """Read all entries of a run's evidence in order."""
+    return [entry for part in await _stored(api, namespace, rollout, run) for entry in _entries(part)]
+
+
+async def _stored(api: KubeApi, namespace: str, rollout: str, run: str) -> list[Object]:
     found = await api.list(CONFIGMAPS, namespace, labels={names.ROLLOUT: rollout, names.RUN: run})
-    parts = sorted(found, key=lambda body: int(body["metadata"]["name"].rsplit("-", 1)[1]))
-    return [entry for part in parts for entry in _entries(part)]
+    return sorted((body for body in found if _part(body) is not None), key=lambda body: _part(body) or 0)
+
+
+def _part(body: Object) -> int | None:
+    """Give the number of a part; None for what only has its labels, such as somebody's copy."""
+    metadata = body["metadata"]
+    name, _, number = str(metadata["name"]).rpartition("-")
+    labels = metadata.get("labels", {})
+    if not name or not number.isdecimal():
+        return None
+    part = int(number)
+    return part if metadata["name"] == names.evidence(labels.get(names.ROLLOUT, ""), labels.get(names.RUN, ""), part) else None
 
 
 def _entries(body: Object) -> list[dict[str, Any]]:

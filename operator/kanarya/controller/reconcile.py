@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from kanarya.api.rollout import InvalidSpec, RolloutSpec, parse_spec
 from kanarya.cluster import names
 from kanarya.cluster.events import post
-from kanarya.cluster.execute import Executor, FaultPoint, lower_weight
+from kanarya.cluster.execute import Executor, FaultPoint, lower_weight, stop_mirroring
 from kanarya.cluster.objects import Plan, UnusableTarget
 from kanarya.cluster.observe import View, check_target, look, world_of
 from kanarya.cluster.port import HTTPROUTES, ROLLOUTS, Conflict, KubeApi, NotFound, Object
@@ -169,6 +169,7 @@ class Reconciler:
                 backend["weight"] = total if backend.get("name") == stable else 0
         if rules:
             await self._api.merge_patch(HTTPROUTES, metadata["namespace"], metadata["name"], {"spec": {"rules": rules}})
+        await stop_mirroring(self._api, metadata["namespace"], metadata["labels"][names.ROLLOUT])
 
     async def _plan(self, rollout: Object, memory: Memory) -> Plan:
         metadata = rollout["metadata"]
@@ -215,7 +216,9 @@ class Reconciler:
         annotations = rollout["metadata"].get("annotations") or {}
         world = world_of(plan, view, candidate=None if run is None else run.candidate.revision, changed=memory.changed)
         reading = None
-        if run is not None and run.stage is not Stage.ROLLING_BACK and state.stable is not None:
+        # A run that somebody wants ended does not wait for what Prometheus has to say.
+        aborted = run is not None and annotations.get(names.ABORT) == run.id
+        if run is not None and run.stage is not Stage.ROLLING_BACK and state.stable is not None and not aborted:
             request = self._request(plan, view, run, world)
             reading = await self._telemetry[plan.latched.analysis.source_name].read(request)
         extras = {

@@ -45,8 +45,10 @@ def progress(draft: Draft) -> None:
     ending = _ending(draft)
     if ending is not None:
         return roll_back(draft, *ending)
-    _keep_route(draft)
+    cut = _keep_route(draft)
     _keep_workloads(draft)
+    if cut:
+        return draft.say("RouteRepaired", "somebody else lowered the weight: the step has to be earned again", SOON)
     match draft.run.stage:
         case Stage.PREFLIGHT:
             _preflight(draft)
@@ -249,12 +251,15 @@ def _end(draft: Draft, outcome: Outcome, reason: str, message: str) -> None:
 # -- keeping --------------------------------------------------------------------------------------------------------------
 
 
-def _keep_route(draft: Draft) -> None:
-    """Repair a foreign edit. A higher weight goes down at once; a lower one is what the run now has, to be earned again."""
+def _keep_route(draft: Draft) -> bool:
+    """Repair a foreign edit. A higher weight goes down at once; a lower one is what the run now has, to be earned again.
+
+    Returns whether the weight was cut: what has been counted then says nothing about the weight there is.
+    """
     run, route = draft.run, draft.world.route
     actual = 0 if route is None or route.weight is None else route.weight
     if route is not None and route.intact and actual == run.weight:
-        return
+        return False
     if route is None or not route.intact or actual > run.weight:
         draft.act(LowerWeight(min(actual, run.weight)))
     draft.notice("Warning", "RouteRepaired", f"someone else changed the route: weight {actual}, ours {run.weight}")
@@ -270,6 +275,8 @@ def _keep_route(draft: Draft) -> None:
             counts=Counts(),
             reason="RouteRepaired",
         )
+        return True
+    return False
 
 
 def _keep_workloads(draft: Draft) -> None:
@@ -353,7 +360,9 @@ def _problems(draft: Draft) -> list[tuple[str, str]]:
     if reading is None or (not reading.missing and not _fresh(draft)):
         found.append(("WaitingForSamples", "no sample of the candidate that is newer than this run"))
     elif reading.missing:
-        found += [(why.value, reading.detail or f"{metric}: {why.value}") for metric, why in sorted(reading.missing.items())]
+        ignored = "drift" if draft.spec.analysis.drift.action == "Report" else ""
+        wanted = [(metric, why) for metric, why in sorted(reading.missing.items()) if metric != ignored]
+        found += [(why.value, reading.detail or f"{metric}: {why.value}") for metric, why in wanted]
     return found
 
 
