@@ -72,7 +72,9 @@ def _failed(stages: Stages, service: lab.ModelService, problem: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="python -m examples.demo", description="One release that is promoted, and one that is taken back.")
+    top = argparse.ArgumentParser(
+        prog="python -m examples.demo", description="A release that is promoted, and a failing one that is taken back."
+    )
     top.add_argument("--ready", action="store_true", help="the cluster, its images and Prometheus are there: leave them as they are")
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
     one = commands.add_parser("release", help="release one more version on the demo's service, with the live view")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from examples import lab
 from examples.demo.releases import Ended, evidence_commands, release, verify
@@ -14,14 +17,47 @@ from kanarya_inference import features, training
 
 NAMESPACE = "kanarya-demo"
 RATE = 50
-EXPECTED = {"v1.8.1": "Succeeded", "v1.8.2": "RolledBack"}
 CLUSTER_COMMANDS = (
     ("up", "cluster up (kind; the first time it is made)", 1800.0),
     ("build", "build the images", 3600.0),
     ("load", "load the images into the cluster", 900.0),
     ("prometheus", "Prometheus", 300.0),
 )
-OWN_STAGES = 7
+
+
+@dataclass(frozen=True)
+class Act:
+    """One release of the demo: what it shows, and how it must end."""
+
+    label: str
+    title: str
+    version: str
+    expected: str
+    faults: tuple[str, ...] = ()
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the rollout's spec that differ from the demo's own."""
+
+
+ACTS = (
+    Act("good", "a good one", "v1.8.1", "Succeeded"),
+    Act(
+        "failing, 1 % mirrored",
+        "one request in five fails, and next to nothing is mirrored, so that clients meet it first",
+        "v1.8.2",
+        "RolledBack",
+        ("--fault-error-rate", "0.2"),
+        {"plan": {"steps": lab.steps(25, 50, 100, seconds=8)}, "traffic": {"mirrorPercent": 1}},
+    ),
+    Act(
+        "failing, all mirrored",
+        "the same fault, every request mirrored as is the default, so that it is found before clients meet it",
+        "v1.8.2",
+        "RolledBack",
+        # Another seed is another pod template: the one above was not accepted, and would not be tried again.
+        ("--fault-error-rate", "0.2", "--fault-seed", "1"),
+    ),
+)
+OWN_STAGES = 5 + len(ACTS)
 STAGES = len(CLUSTER_COMMANDS) + OWN_STAGES
 
 
@@ -43,7 +79,7 @@ def models_folder() -> Path:
 
 
 def play(stages: Stages, *, ready: bool = False) -> list[Ended]:
-    """Play the demo, without the cluster's stages if that is `ready`; gives how the two releases ended."""
+    """Play the demo, without the cluster's stages if that is `ready`; gives how the releases ended."""
     for command, title, seconds in () if ready else CLUSTER_COMMANDS:
         with stages.stage(title):
             stages.cluster(command, seconds)
@@ -60,11 +96,10 @@ def play(stages: Stages, *, ready: bool = False) -> list[Ended]:
         stages.say("      adopted: v1.8.0 is stable, the router answers, the target is scaled down")
     with stages.stage(f"steady load: {RATE} requests a second, half of them on new connections, none retried"):
         service.start_load(RATE)
-    ended = []
-    with stages.stage("release v1.8.1, a good one"):
-        ended.append(tell(stages, release(service, stages, "v1.8.1")))
-    with stages.stage("release v1.8.2, which fails one request in five"):
-        ended.append(tell(stages, release(service, stages, "v1.8.2", ("--fault-error-rate", "0.2"))))
+    ended: list[Ended] = []
+    for act in ACTS:
+        with stages.stage(f"release {act.version}: {act.title}"):
+            ended.append(tell(stages, release(replace(service, spec={**service.spec, **act.changes}), stages, act.version, act.faults)))
     with stages.stage("check the evidence again, from what the cluster holds"):
         for one in ended:
             get, check = evidence_commands(service, one.run)
@@ -87,11 +122,11 @@ def tell(stages: Stages, ended: Ended) -> Ended:
     return ended
 
 
-def summary(ended: list[Ended], seconds: float) -> str:
+def summary(ended: Sequence[Ended], seconds: float) -> str:
     """Give the closing table."""
     rows = [
         (
-            one.version,
+            f"{one.version} {act.label}",
             one.outcome,
             one.reason,
             f"{one.seconds:.0f} s",
@@ -99,21 +134,21 @@ def summary(ended: list[Ended], seconds: float) -> str:
             str(one.errors),
             "no bad answer" if not one.harm.errors else "not seen" if one.harm.to_zero is None else f"{one.harm.to_zero:.1f} s",
         )
-        for one in ended
+        for act, one in zip(ACTS, ended, strict=True)
     ]
     heads = ("release", "outcome", "reason", "took", "highest weight", "client errors", "first bad answer to weight 0")
     return f"{table(heads, rows)}\n\nTotal time {clock(seconds).strip()}."
 
 
-def unexpected(ended: list[Ended]) -> str | None:
+def unexpected(ended: Sequence[Ended]) -> str | None:
     """Give a sentence on the first release that did not end as it should."""
-    for one in ended:
-        if one.outcome != EXPECTED[one.version]:
-            return f"{one.version} should have ended as {EXPECTED[one.version]}, but ended as {one.outcome} ({one.reason})."
+    for act, one in zip(ACTS, ended, strict=True):
+        if one.outcome != act.expected:
+            return f"{act.version} ({act.label}) should have ended as {act.expected}, but ended as {one.outcome} ({one.reason})."
     return None
 
 
-def next_steps(service: lab.ModelService, runs: list[Ended]) -> str:
+def next_steps(service: lab.ModelService, runs: Sequence[Ended]) -> str:
     """Give what to look at and try now, as commands."""
     name, space = service.name, service.namespace
     upgrade = f"helm upgrade {name} charts/inference -n {space} --reuse-values"

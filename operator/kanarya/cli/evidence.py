@@ -36,16 +36,28 @@ def run(arguments: argparse.Namespace) -> int:
             sys.stdout.write(json.dumps(entries, indent=1) + "\n")
             return 0
         text = sys.stdin.read() if arguments.file == "-" else Path(arguments.file).read_text(encoding="utf-8")
-        entries = json.loads(text)
+        difference = _difference(entries := json.loads(text))
+    except RecursionError:
+        sys.stderr.write("kanarya evidence: this is no evidence: its brackets are nested without end\n")
+        return 1
     except (ApiError, OSError, ValueError) as error:
         sys.stderr.write(f"kanarya evidence: {error}\n")
         return 1
-    difference = first_difference(entries)
     if difference:
         sys.stderr.write(f"kanarya evidence: {difference}\n")
         return 1
     sys.stdout.write(f"{len(entries)} entries, chain unbroken, every verdict the same when judged again\n")
     return 0
+
+
+def _difference(entries: Any) -> str | None:
+    """Check what came from a file: anything may stand in it."""
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries) or not entries:
+        return "this is no evidence: a list of entries is expected, as `evidence get` prints it"
+    try:
+        return first_difference(entries)
+    except (KeyError, TypeError, AttributeError) as error:
+        return f"this is no evidence: an entry is not as it should be ({type(error).__name__}: {error})"
 
 
 async def _get(arguments: argparse.Namespace) -> list[dict[str, Any]]:

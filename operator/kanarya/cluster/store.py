@@ -182,5 +182,5 @@ def _part(body: Object) -> int | None:
 
 def _entries(body: Object) -> list[dict[str, Any]]:
     document = objects.read_document(body, EVIDENCE_KEY)
-    entries = document.get("entries", []) if isinstance(document, dict) else []
-    return [entry for entry in entries if isinstance(entry, dict)]
+    entries = document.get("entries") if isinstance(document, dict) else None
+    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []

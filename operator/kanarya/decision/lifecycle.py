@@ -19,7 +19,7 @@ from kanarya.decision.actions import (
     WriteSettings,
 )
 from kanarya.decision.draft import SOON, Decision, Draft
-from kanarya.decision.progress import SETTLE_SECONDS, enter_step, progress
+from kanarya.decision.progress import SETTLE_SECONDS, cut, enter_step, progress
 from kanarya.decision.state import Chain, Run, Stage, State
 from kanarya.decision.world import World
 
@@ -64,12 +64,7 @@ def recover(state: State, world: World, now: float) -> State:
     weight = min(run.weight, route.weight or 0)
     if weight == run.weight:
         return state
-    return state.model_copy(update={"run": lowered(run, weight, now)})
-
-
-def lowered(run: Run, weight: int, now: float) -> Run:
-    """Give the run with a lower weight: its step begins again, with no counts."""
-    return run.model_copy(update={"weight": weight, "weight_since": now, "step_since": now, "watermark": now, "counts": type(run.counts)()})
+    return state.model_copy(update={"run": cut(run, weight, now, switched=world.stable_service == run.candidate.revision)})
 
 
 def raised(state: State, now: float) -> State:
@@ -84,6 +79,8 @@ def raised(state: State, now: float) -> State:
 def _adopt(draft: Draft) -> None:
     """Trust the first revision seen: clone it as stable, and take the target away only when the clone serves."""
     world, target = draft.world, draft.world.target
+    if world.route is not None and world.route.weight != 0:  # left over from a run that nobody remembers
+        draft.act(LowerWeight(0))
     if target is None:
         return draft.say("TargetNotFound", f"Deployment {draft.spec.target_ref.name} does not exist: create it", None)
     revision = world.stable_service if world.stable_service in world.stables else None

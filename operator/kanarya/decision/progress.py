@@ -18,7 +18,7 @@ from kanarya.decision.actions import (
 from kanarya.decision.counts import Counts, Drift, Missing, add_bins
 from kanarya.decision.draft import SOON, Draft
 from kanarya.decision.judge import ALL, judge
-from kanarya.decision.state import Ended, Outcome, Stage, State
+from kanarya.decision.state import Ended, Outcome, Run, Stage, State
 from kanarya.decision.verdict import METRICS, Kind, Metric
 
 BLOCKING: tuple[Metric, ...] = ("errors", "latency", "match")
@@ -45,9 +45,9 @@ def progress(draft: Draft) -> None:
     ending = _ending(draft)
     if ending is not None:
         return roll_back(draft, *ending)
-    cut = _keep_route(draft)
+    was_cut = _keep_route(draft)
     _keep_workloads(draft)
-    if cut:
+    if was_cut:
         return draft.say("RouteRepaired", "somebody else lowered the weight: the step has to be earned again", SOON)
     match draft.run.stage:
         case Stage.PREFLIGHT:
@@ -264,19 +264,21 @@ def _keep_route(draft: Draft) -> bool:
         draft.act(LowerWeight(min(actual, run.weight)))
     draft.notice("Warning", "RouteRepaired", f"someone else changed the route: weight {actual}, ours {run.weight}")
     draft.record("RouteRepaired", found=actual, ours=run.weight)
-    if actual < run.weight and not (run.stage is Stage.PROMOTING and draft.world.stable_service == run.candidate.revision):
-        now = draft.now
-        draft.update_run(
-            stage=Stage.STEPPING,
-            weight=actual,
-            weight_since=now,
-            step_since=now,
-            watermark=now,
-            counts=Counts(),
-            reason="RouteRepaired",
-        )
+    switched = draft.world.stable_service == run.candidate.revision
+    if actual < run.weight and not (run.stage is Stage.PROMOTING and switched):
+        draft.update(run=cut(run, actual, draft.now, switched=switched))
         return True
     return False
+
+
+def cut(run: Run, weight: int, now: float, *, switched: bool) -> Run:
+    """Give the run with a lower weight: its step begins again with no counts, and the step's own weight has to be earned.
+
+    A promotion whose Service has `switched` to the new stable goes on: what the weight lost, the new stable serves.
+    """
+    before = (Stage.SOAKING,) if switched else (Stage.SOAKING, Stage.PROMOTING)
+    changes = {"weight": weight, "weight_since": now, "step_since": now, "watermark": now, "counts": Counts()}
+    return run.model_copy(update={**changes, "stage": Stage.STEPPING if run.stage in before else run.stage})
 
 
 def _keep_workloads(draft: Draft) -> None:

@@ -81,7 +81,9 @@ def full_status() -> RolloutStatus:
         for kind in CONDITION_TYPES
     )
     history = [
-        HistoryEntry(run="r" * 256, version="v" * 256, outcome=outcome, reason="R" * 64, finished=TIME, evidence="e" * 256, evidence_head="f" * 128)
+        HistoryEntry(
+            run="r" * 256, version="v" * 256, outcome=outcome, reason="R" * 64, finished=TIME, evidence="e" * 256, evidence_head="f" * 128
+        )
         for outcome in ("Succeeded", "RolledBack", "Superseded", "Expired", "Aborted")
     ]
     return RolloutStatus(

@@ -21,15 +21,32 @@ def refusal(**changes: Any) -> str:
 
 def test_the_smallest_spec_has_the_documented_defaults() -> None:
     spec = parse_spec(SMALLEST)
-    assert [(step.weight, step.duration_seconds) for step in spec.plan.steps] == [(5, 1800), (10, 1800), (25, 1800), (50, 1800), (100, 1800)]
-    assert (spec.plan.weight_total, spec.plan.soak_seconds, spec.plan.max_hold_seconds, spec.plan.max_run_seconds) == (100, 0, 3600, 604_800)
+    assert [(step.weight, step.duration_seconds) for step in spec.plan.steps] == [
+        (5, 1800),
+        (10, 1800),
+        (25, 1800),
+        (50, 1800),
+        (100, 1800),
+    ]
+    assert (spec.plan.weight_total, spec.plan.soak_seconds, spec.plan.max_hold_seconds, spec.plan.max_run_seconds) == (
+        100,
+        0,
+        3600,
+        604_800,
+    )
     assert (spec.analysis.latency.slo_milliseconds, spec.analysis.latency.abort_milliseconds) == (80, 120)
     assert (spec.analysis.errors.slo, spec.analysis.errors.abort) == (0.01, 0.02)
     assert (spec.analysis.match.slo, spec.analysis.match.abort, spec.analysis.match.tolerance) == (0.95, 0.90, 0.05)
     assert spec.analysis.missing_data.no_traffic.action == "Hold"
     assert spec.analysis.missing_data.no_series.after_seconds == 300
     assert spec.analysis.missing_data.source_down.after_seconds == 1800
-    assert (spec.replicas, spec.mode, spec.paused, spec.scale_down_delay_seconds, spec.deletion_policy) == (None, "Live", False, 300, "Orphan")
+    assert (spec.replicas, spec.mode, spec.paused, spec.scale_down_delay_seconds, spec.deletion_policy) == (
+        None,
+        "Live",
+        False,
+        300,
+        "Orphan",
+    )
 
 
 @pytest.mark.parametrize(
@@ -75,7 +92,7 @@ def test_everything_wrong_is_said_at_once_but_not_endlessly() -> None:
 
 @pytest.mark.parametrize("whole", [None, [], "text", 5, {}])
 def test_what_is_no_spec_at_all_is_refused(whole: Any) -> None:
-    with pytest.raises(InvalidSpec, match="^spec"):
+    with pytest.raises(InvalidSpec, match=r"^spec"):
         parse_spec(whole)
 
 

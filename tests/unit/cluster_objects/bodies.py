@@ -90,7 +90,10 @@ def pod(name: str, pod_hash: str, *, ready: bool = True, restarts: int = 0, wait
 
 def endpoints(*pods: str, ready: bool | None = True) -> Object:
     conditions = {} if ready is None else {"ready": ready}
-    return {"metadata": {"name": "slice"}, "endpoints": [{"conditions": conditions, "targetRef": {"kind": "Pod", "name": name}} for name in pods]}
+    return {
+        "metadata": {"name": "slice"},
+        "endpoints": [{"conditions": conditions, "targetRef": {"kind": "Pod", "name": name}} for name in pods],
+    }
 
 
 def view(**changes: Any) -> View:

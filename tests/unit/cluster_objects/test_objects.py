@@ -177,7 +177,8 @@ def test_the_model_port_may_be_in_any_container() -> None:
 
 
 @pytest.mark.parametrize(
-    ("selector", "selected"), [({"app": "fraud"}, True), ({**bodies.SELECTOR}, True), ({"app": "router"}, False), ({}, False), (None, False)]
+    ("selector", "selected"),
+    [({"app": "fraud"}, True), ({**bodies.SELECTOR}, True), ({"app": "router"}, False), ({}, False), (None, False)],
 )
 def test_whether_a_service_selects_the_targets_pods(selector: dict[str, str] | None, selected: bool) -> None:
     assert objects.selects({"spec": {"selector": selector}}, template()) is selected
@@ -287,6 +288,8 @@ def test_a_run_keeps_to_what_it_latched() -> None:
     assert objects.Plan.of("fraud", "shop", later.spec, State()).total == 1000
 
 
-@pytest.mark.parametrize("body", [None, {}, {"data": None}, {"data": {}}, {"data": {"k": None}}, {"data": {"k": "{"}}, {"data": {"k": "[" * 200_000}}])
+@pytest.mark.parametrize(
+    "body", [None, {}, {"data": None}, {"data": {}}, {"data": {"k": None}}, {"data": {"k": "{"}}, {"data": {"k": "[" * 200_000}}]
+)
 def test_documents_that_cannot_be_read_are_none(body: Object | None) -> None:
     assert objects.read_document(body, "k") is None

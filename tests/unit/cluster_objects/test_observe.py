@@ -257,12 +257,17 @@ def test_targets_that_cannot_be_served_from_are_refused() -> None:
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-1, 2**53) | st.text("ab-{}[]", max_size=4),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["revision", "stable", "candidate", "tracks", "x"]), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["revision", "stable", "candidate", "tracks", "x"]), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 TEXTS = st.text(max_size=12)
 LABELS = st.dictionaries(
-    st.sampled_from(["kanarya.dev/revision", "kanarya.dev/track", "kanarya.dev/rollout", "pod-template-hash", "app", "part"]), TEXTS, max_size=6
+    st.sampled_from(["kanarya.dev/revision", "kanarya.dev/track", "kanarya.dev/rollout", "pod-template-hash", "app", "part"]),
+    TEXTS,
+    max_size=6,
 )
 BACKENDS = st.lists(
     st.fixed_dictionaries(
@@ -272,7 +277,10 @@ BACKENDS = st.lists(
     max_size=4,
 )
 CONDITIONS = st.lists(
-    st.fixed_dictionaries({"type": TEXTS, "status": st.sampled_from(["True", "False"])}, optional={"observedGeneration": st.integers(0, 9)}), max_size=3
+    st.fixed_dictionaries(
+        {"type": TEXTS, "status": st.sampled_from(["True", "False"])}, optional={"observedGeneration": st.integers(0, 9)}
+    ),
+    max_size=3,
 )
 
 
@@ -293,7 +301,9 @@ def test_whatever_may_stand_in_the_cluster_is_read_without_an_error(
         route=body,
         settings={"data": {"settings.json": json.dumps(document)}},
         stables=[other],
-        services={name: {"metadata": {}, "spec": {"selector": selector, "ports": [{"port": 80, "name": "http"}]}} for name in view().services},
+        services={
+            name: {"metadata": {}, "spec": {"selector": selector, "ports": [{"port": 80, "name": "http"}]}} for name in view().services
+        },
         pods=[{"metadata": {"name": "p", "labels": labels}, "status": {"conditions": conditions}}],
         target=target(pods={"metadata": {"labels": labels}, "spec": bodies.template()["spec"]}),
         replicasets=[{"metadata": {"name": "r", "labels": labels, "annotations": annotations}, "spec": {"template": bodies.template()}}],

@@ -102,7 +102,11 @@ async def test_the_first_part() -> None:
     await EvidenceStore(api, "1.2.3").append(plan(), chain(entries=2))
     (body,) = await parts(api)
     assert body["metadata"]["name"] == "fraud-evidence-bbb-1-1"
-    assert body["metadata"]["labels"] == {"kanarya.dev/rollout": "fraud", "app.kubernetes.io/managed-by": "kanarya", "kanarya.dev/run": "bbb-1"}
+    assert body["metadata"]["labels"] == {
+        "kanarya.dev/rollout": "fraud",
+        "app.kubernetes.io/managed-by": "kanarya",
+        "kanarya.dev/run": "bbb-1",
+    }
     (document,) = documents([body])
     assert {**document, "entries": len(document["entries"])} == {
         "schemaVersion": 1,
@@ -187,7 +191,9 @@ async def test_a_part_that_was_spoiled_is_left_and_another_begun(text: str) -> N
 async def test_entries_that_were_spoiled_do_not_stop_the_next() -> None:
     api = FakeApi()
     await EvidenceStore(api, "1").append(plan(), chain(entries=1))
-    await api.merge_patch(CONFIGMAPS, NAMESPACE, "fraud-evidence-bbb-1-1", {"data": {"evidence.json": '{"entries": [5, {}, {"sequence": "x"}]}'}})
+    await api.merge_patch(
+        CONFIGMAPS, NAMESPACE, "fraud-evidence-bbb-1-1", {"data": {"evidence.json": '{"entries": [5, {}, {"sequence": "x"}]}'}}
+    )
     await EvidenceStore(api, "1").append(plan(), chain(entries=1))
     assert [entry.get("sequence") for entry in await read_evidence(api, NAMESPACE, NAME, "bbb-1")] == [None, "x", 1]
 

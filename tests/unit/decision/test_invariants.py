@@ -10,14 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import HealthCheck, example, given, note, settings
 from hypothesis import strategies as st
 
 from kanarya.decision.actions import EnsureStable, LowerWeight, PointStable, RaiseWeight
 from kanarya.decision.counts import Missing
 from kanarya.decision.draft import Decision
 from kanarya.decision.evidence import GENESIS
-from kanarya.decision.lifecycle import recover
+from kanarya.decision.lifecycle import decide, raised, recover
 from kanarya.decision.replay import first_difference
 from kanarya.decision.state import Run, Stage, State
 from kanarya.decision.verdict import Kind
@@ -28,6 +28,11 @@ BLOCKING = ("errors", "latency", "match")
 IDENTITIES = (A, B, C)
 
 
+def as_text(state: State) -> str:
+    """Give the checkpoint."""
+    return json.dumps(state.model_dump(mode="json", by_alias=True))
+
+
 @dataclass
 class Watched(Play):
     """A play that checks every decision, and what carrying it out did to the world."""
@@ -35,6 +40,8 @@ class Watched(Play):
     starting: float = 0.0
     """How long a new stable takes until its pods are available."""
     due: dict[str, float] = field(default_factory=dict)
+    fate: str = ""
+    """Where the operator dies in its next pass, or that its next upward write meets a conflict."""
 
     def apply(self, action: Any) -> None:
         known = self.world.stables
@@ -59,12 +66,49 @@ class Watched(Play):
         return super().look()
 
     def tick(self, seconds: float = 1.0) -> Decision:
+        self.now += seconds
         before, weight = self.state, self.weight
-        decision = super().tick(seconds)
-        self.check(before, weight, decision)
+        decision = decide(self.spec, before, self.look(), self.now)
+        self.decisions.append(decision)
+        fate, self.fate = self.fate, ""
+        state = self.carry_out(decision, fate)
+        if fate not in ("", "conflict"):
+            self.started = self.now
+            saved = before if state is None else state
+            state = recover(State.model_validate(json.loads(as_text(saved))), self.look(), self.now)
+        assert state is not None
+        if state.chain is not None:
+            self.entries += state.chain.outbox
+            state = state.model_copy(update={"chain": state.chain.model_copy(update={"outbox": ()})})
+        self.state = state
+        self.check(before, weight, decision, died=fate == "before everything")
         return decision
 
-    def check(self, before: State, weight: int, decision: Decision) -> None:
+    def carry_out(self, decision: Decision, fate: str) -> State | None:
+        """Do what was decided, as far as fate lets the operator; gives the last checkpoint, None when it is the one before."""
+        if fate == "before everything":
+            return None
+        for action in decision.actions:
+            if isinstance(action, LowerWeight):
+                self.apply(action)
+        if fate == "after lowering":
+            return None
+        for action in decision.actions:
+            if not isinstance(action, LowerWeight | RaiseWeight):
+                self.apply(action)
+        if fate == "before the checkpoint":
+            return None
+        for action in decision.actions:
+            if isinstance(action, RaiseWeight):
+                if fate == "conflict":
+                    return decision.state.model_copy(update={"intent": None})
+                if fate == "after the intent":
+                    return decision.state
+                self.apply(action)
+                return decision.state if fate == "after raising" else raised(decision.state, self.now)
+        return decision.state
+
+    def check(self, before: State, weight: int, decision: Decision, *, died: bool) -> None:
         run = before.run
         raises = [action for action in decision.actions if isinstance(action, RaiseWeight)]
         lowers = [action for action in decision.actions if isinstance(action, LowerWeight)]
@@ -79,7 +123,7 @@ class Watched(Play):
         assert self.weight <= weight or raises, f"the weight rose from {weight} to {self.weight} with no RaiseWeight"
         # (b) Nothing on the candidate while there is no run, or one that is being taken back.
         after = self.state.run
-        if after is None or after.stage is Stage.ROLLING_BACK:
+        if (after is None or after.stage is Stage.ROLLING_BACK) and not died:
             assert self.weight == 0, f"weight {self.weight} without a run"
         # (c) A breach or an abort is answered in the decision that sees it.
         bad = any(verdict.kind is Kind.BAD for metric, verdict in decision.verdicts.items() if metric in BLOCKING)
@@ -96,8 +140,7 @@ class Watched(Play):
             if isinstance(action, PointStable) and run is not None and action.revision == run.candidate.revision:
                 assert weight == 100, f"stable was switched to the candidate at weight {weight}"
         # (g) Nothing is lost in the checkpoint.
-        text = json.dumps(self.state.model_dump(mode="json", by_alias=True))
-        assert State.model_validate(json.loads(text)) == self.state
+        assert State.model_validate(json.loads(as_text(self.state))) == self.state
 
     def chain_holds(self) -> None:
         """(f) The evidence of each run is unbroken and judges to the same verdicts; (d) its steps come in order."""
@@ -137,8 +180,7 @@ def set_traffic(play: Play, **changes: Any) -> None:
 def restart(play: Play, _: Any) -> None:
     """The process dies and comes back: it has the checkpoint, and what the route says."""
     play.started = play.now
-    document = json.loads(json.dumps(play.state.model_dump(mode="json", by_alias=True)))
-    play.state = recover(State.model_validate(document), play.look(), play.now)
+    play.state = recover(State.model_validate(json.loads(as_text(play.state))), play.look(), play.now)
 
 
 def restart_after(play: Watched, event: Any) -> None:
@@ -228,11 +270,14 @@ EVENTS: dict[str, Callable[[Watched, Any], None]] = {
     "retry": retry,
     "operator restarts": restart,
     "operator away": restart_after,
+    "fate": lambda play, fate: setattr(play, "fate", fate),
+    "checkpoint lost": lambda play, _: setattr(play, "state", State(uid="u")),
     "spec": edit_spec,
     "stable changed": harm_stable,
     "stable service deleted": forget_stable_service,
 }
 
+FATES = ["conflict", "before everything", "after lowering", "before the checkpoint", "after the intent", "after raising"]
 RATES = st.sampled_from([0.0, 0.0, 0.015, 0.06, 0.5])
 QUICK = {"steps": [{"weight": weight, "durationSeconds": 4} for weight in (0, 50, 100)]}
 SPECS = {"default": spec(), "quick": spec(plan=QUICK), "soak": spec(plan={**QUICK, "soakSeconds": 20})}
@@ -251,8 +296,18 @@ ARGUMENTS: dict[str, st.SearchStrategy[Any]] = {
     "pods ready": st.booleans(),
     "pods crash": st.sampled_from(["", "pod-1"]),
     "pods restart": st.integers(1, 2),
-    "spec": st.fixed_dictionaries({}, optional={"paused": st.booleans(), "replicas": st.integers(1, 3), "plan": st.sampled_from([entry.plan for entry in SPECS.values()])}),
-    "operator away": st.sampled_from([("route edited", 0), ("route edited", 30), ("route edited", 100), ("route spoiled", 40), ("route deleted", None)]),
+    "spec": st.fixed_dictionaries(
+        {},
+        optional={
+            "paused": st.booleans(),
+            "replicas": st.integers(1, 3),
+            "plan": st.sampled_from([entry.plan for entry in SPECS.values()]),
+        },
+    ),
+    "operator away": st.sampled_from(
+        [("route edited", 0), ("route edited", 30), ("route edited", 100), ("route spoiled", 40), ("route deleted", None)]
+    ),
+    "fate": st.sampled_from(FATES),
     "stable changed": st.fixed_dictionaries({}, optional={"available": st.integers(0, 2), "intact": st.booleans()}),
 }
 CALM = st.builds(Event, st.just("go on"), looks=st.integers(1, 30))
@@ -297,6 +352,9 @@ def tell(plan: str, calm: int, events: list[Event]) -> Watched:
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@example("quick", 8, [Event("operator away", ("route edited", 30), 1, 30.0)]).via("a restart while promoting, at less than full weight")
+@example("default", 0, [Event("route deleted", None, 1, 120.0)]).via("a checkpoint of evidence is due just when the counts begin again")
+@example("default", 0, [Event("checkpoint lost", None, 0), Event("target deleted")]).via("nothing is left but the route")
 @given(st.sampled_from(sorted(SPECS)), st.integers(0, 70), STORIES)
 def test_the_promises_hold_in_every_story(plan: str, calm: int, events: list[Event]) -> None:
     tell(plan, calm, events)

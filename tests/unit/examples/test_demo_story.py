@@ -9,7 +9,7 @@ import yaml
 
 from examples import lab
 from examples.demo.releases import Ended, evidence_commands
-from examples.demo.story import abort_command, model_service, models_folder, next_steps, summary, unexpected
+from examples.demo.story import ACTS, Act, abort_command, model_service, models_folder, next_steps, summary, unexpected
 from examples.demo.text import Harm
 from kanarya.api.rollout import RolloutSpec
 
@@ -19,21 +19,24 @@ def ended(version: str, outcome: str, errors: int = 0, to_zero: float | None = N
     return Ended("abc-1", version, outcome, "Because", seconds=61.4, highest=25, errors=3, harm=seen)
 
 
-GOOD, BAD = ended("v1.8.1", "Succeeded"), ended("v1.8.2", "RolledBack", errors=2, to_zero=2.34)
+GOOD, BAD, CAUGHT = ended("v1.8.1", "Succeeded"), ended("v1.8.2", "RolledBack", errors=2, to_zero=2.34), ended("v1.8.2", "RolledBack")
 
 
 def test_only_the_expected_outcomes_are_a_success() -> None:
-    assert unexpected([GOOD, BAD]) is None
-    assert unexpected([GOOD, ended("v1.8.2", "Succeeded")]) == ("v1.8.2 should have ended as RolledBack, but ended as Succeeded (Because).")
-    assert "v1.8.1 should" in (unexpected([ended("v1.8.1", "RolledBack"), BAD]) or "")
+    assert unexpected([GOOD, BAD, CAUGHT]) is None
+    assert unexpected([GOOD, ended("v1.8.2", "Succeeded"), CAUGHT]) == (
+        "v1.8.2 (failing, 1 % mirrored) should have ended as RolledBack, but ended as Succeeded (Because)."
+    )
+    assert "v1.8.1 (good) should" in (unexpected([ended("v1.8.1", "RolledBack"), BAD, CAUGHT]) or "")
 
 
 def test_summary_has_a_row_for_each_release() -> None:
-    lines = summary([GOOD, BAD, ended("v1.8.2", "RolledBack", errors=1)], 125).splitlines()
-    assert lines[2].split() == ["v1.8.1", "Succeeded", "Because", "61", "s", "25", "%", "3", "no", "bad", "answer"]
+    lines = summary([GOOD, BAD, CAUGHT], 125).splitlines()
+    assert lines[2].split() == ["v1.8.1", "good", "Succeeded", "Because", "61", "s", "25", "%", "3", "no", "bad", "answer"]
     assert lines[3].endswith("2.3 s")
-    assert lines[4].endswith("not seen")
+    assert lines[4].endswith("no bad answer")
     assert lines[-1] == "Total time 2:05."
+    assert "not seen" in summary([GOOD, ended("v1.8.2", "RolledBack", errors=1), CAUGHT], 1)
 
 
 def test_commands_name_the_service_and_the_runs() -> None:
@@ -51,9 +54,12 @@ def test_the_service_and_the_folder_of_its_models_are_the_same_each_time() -> No
     assert models_folder().parent == lab.ROOT / "build/out/models"
 
 
-@pytest.mark.parametrize("name", ["demo", "file"])
-def test_specs_are_valid(name: str) -> None:
+def test_the_example_is_valid() -> None:
     document = yaml.safe_load((lab.ROOT / "examples/mlmodelrollout.yaml").read_text(encoding="utf-8"))
+    assert RolloutSpec.model_validate(document["spec"]).plan.steps[-1].weight == 100
+
+
+@pytest.mark.parametrize("act", ACTS, ids=lambda act: act.label)
+def test_the_spec_of_each_act_is_valid(act: Act) -> None:
     references = {"targetRef": {"name": "fraud"}, "serviceRef": {"name": "fraud", "port": 80}}
-    spec = document["spec"] if name == "file" else {**references, **model_service().spec}
-    assert RolloutSpec.model_validate(spec).plan.steps[-1].weight == 100
+    RolloutSpec.model_validate({**references, **model_service().spec, **act.changes})
