@@ -131,7 +131,7 @@ def short_spec(seconds: int = 8, weights: Sequence[int] = (5, 10, 25, 50, 100)) 
         "analysis": {
             "intervalSeconds": 1,
             "minSamples": 60,
-            "latency": {"sloMilliseconds": 250, "abortMilliseconds": 500},
+            "latency": {"sloMilliseconds": 500, "abortMilliseconds": 1000},
         },
         "scaleDownDelaySeconds": 10,
     }

@@ -87,6 +87,14 @@ def check_evidence(service: lab.ModelService, run_id: str) -> list[dict[str, Any
     return entries
 
 
+def no_client_error(service: lab.ModelService) -> None:
+    """Check that every request of the load was answered, and with 200."""
+    stats = service.stats()
+    assert stats["answered"] > 100, stats
+    assert stats["error_count"] == 0, stats["errors"][-5:]
+    assert set(stats["by_status"]) == {"200"}, stats
+
+
 def dump(namespace: str, name: str) -> None:
     """Write down everything a person would ask for."""
     folder = DUMPS / name.replace("/", "-")

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from examples import lab
 from examples.lab import ModelService, get
-from tests.e2e.conftest import check_evidence
+from tests.e2e.conftest import check_evidence, no_client_error
 
 Serving = Callable[..., ModelService]
 KILL = r"""
@@ -52,8 +52,7 @@ def test_the_operator_killed_in_mid_step_loses_and_repeats_nothing(serving: Serv
         after = next(item for item in rises if float(item["at"]) > moment)
         # The process is up again a little before the restart is seen from here: its start is taken from the node.
         assert float(after["newestSample"]) > started_before(moment), after
-    stats = service.stats()
-    assert stats["error_count"] == 0, stats["errors"][-5:]
+    no_client_error(service)
 
 
 def started_before(moment: float) -> float:
@@ -82,5 +81,4 @@ def test_prometheus_gone_for_a_minute_holds_and_goes_on(serving: Serving) -> Non
     entry = service.wait_outcome()
     assert entry["outcome"] == "Succeeded"
     check_evidence(service, entry["run"])
-    stats = service.stats()
-    assert stats["error_count"] == 0, stats["errors"][-5:]
+    no_client_error(service)

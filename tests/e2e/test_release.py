@@ -8,15 +8,9 @@ from itertools import pairwise
 
 from examples import lab
 from examples.lab import ModelService, get
-from tests.e2e.conftest import check_evidence
+from tests.e2e.conftest import check_evidence, no_client_error
 
 Serving = Callable[..., ModelService]
-
-
-def no_client_error(service: ModelService) -> None:
-    stats = service.stats()
-    assert stats["answered"] > 100, stats
-    assert stats["error_count"] == 0, stats["errors"][-5:]
 
 
 def test_a_good_candidate_takes_every_weight_and_is_promoted(serving: Serving) -> None:

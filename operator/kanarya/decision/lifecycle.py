@@ -142,7 +142,7 @@ def _begin(draft: Draft) -> None:
     if target is None or target.identity is None:
         raise AssertionError("a run needs a candidate")
     candidate = target.identity
-    attempt = state.attempts + 1 if state.attempted == candidate.revision else 1
+    attempt = _attempt(state, candidate.revision)
     run = Run(
         id=f"{candidate.revision}-{attempt}",
         candidate=candidate,
@@ -165,6 +165,13 @@ def _begin(draft: Draft) -> None:
     )
     draft.notice("Normal", "RunStarted", f"run {run.id}: candidate {candidate.version or candidate.revision}")
     draft.say("Preflight", "a new revision was found", 0.0)
+
+
+def _attempt(state: State, revision: str) -> int:
+    """Give the number of a revision's next run: one that none of its runs had, though others may have run in between."""
+    runs = [*(entry.run for entry in state.history), f"{state.attempted}-{state.attempts}"]
+    earlier = [run.rpartition("-") for run in runs]
+    return 1 + max((int(number) for known, _, number in earlier if known == revision and number.isdecimal()), default=0)
 
 
 def _keep_serving(draft: Draft, revision: str) -> None:

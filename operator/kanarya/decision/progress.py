@@ -173,6 +173,8 @@ def _unavailable(draft: Draft) -> tuple[Outcome, str, str] | None:
 def _breach(draft: Draft) -> tuple[Outcome, str, str] | None:
     run, now, analysis = draft.run, draft.now, _analysis(draft)
     aborting: tuple[Metric, ...] = (*BLOCKING, "drift") if analysis.drift.action == "Abort" else BLOCKING
+    if run.stage is Stage.PREFLIGHT:  # pods that have just started are slow: only the steps judge latency
+        aborting = tuple(metric for metric in aborting if metric != "latency")
     for metric in aborting:
         verdict = draft.verdicts[metric]
         if verdict.kind is Kind.BAD:

@@ -23,14 +23,14 @@ class MissingProgramError(Exception):
 
 
 def find_prometheus() -> Path:
-    """Look on PATH, then among the tools that `tests/cluster` keeps."""
+    """Look on PATH, then where `tests/cluster` keeps the one it builds."""
     found = shutil.which("prometheus")
     if found:
         return Path(found)
     cache = Path(os.environ.get("KANARYA_CACHE") or Path.home() / ".cache" / "kanarya")
-    kept = sorted(path for path in (cache / "tools").rglob("prometheus") if path.is_file() and os.access(path, os.X_OK))
+    kept = sorted(path for path in (cache / "prometheus").rglob("prometheus") if path.is_file() and os.access(path, os.X_OK))
     if not kept:
-        raise MissingProgramError(f"This test needs the program `prometheus` on PATH or under {cache / 'tools'}; Debian's package has it.")
+        raise MissingProgramError(f"This test needs the program `prometheus` on PATH or under {cache / 'prometheus'}; Debian's package has it.")
     return kept[0]
 
 

@@ -496,3 +496,19 @@ def test_a_mirror_that_stays_suspended_in_preflight_is_given_up() -> None:
     assert play.ended() == "RolledBack"
     assert play.state.history[-1].reason == "MirrorBreakerOpen"
     assert play.now - began < 320
+
+
+def test_no_run_id_is_used_twice_though_other_revisions_ran_in_between() -> None:
+    play = Play().adopted()
+    for identity in (B, C, B, A, B):
+        play.release(identity)
+        assert play.ended() == "Succeeded"
+    assert [entry.run for entry in play.state.history] == ["bbb-1", "ccc-1", "bbb-2", "aaa-1", "bbb-3"]
+
+
+def test_slow_starters_are_judged_by_the_steps_only() -> None:
+    play = Play(traffic=Traffic(very_slow=0.5)).adopted()
+    play.release(B)
+    play.until(at_weight(5))
+    assert play.ended() == "RolledBack"
+    assert play.state.history[-1].reason == "LatencyAboveAbort"
