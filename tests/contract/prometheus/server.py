@@ -30,7 +30,9 @@ def find_prometheus() -> Path:
     cache = Path(os.environ.get("KANARYA_CACHE") or Path.home() / ".cache" / "kanarya")
     kept = sorted(path for path in (cache / "prometheus").rglob("prometheus") if path.is_file() and os.access(path, os.X_OK))
     if not kept:
-        raise MissingProgramError(f"This test needs the program `prometheus` on PATH or under {cache / 'prometheus'}; Debian's package has it.")
+        raise MissingProgramError(
+            f"This test needs the program `prometheus` on PATH or under {cache / 'prometheus'}; Debian's package has it."
+        )
     return kept[0]
 
 

@@ -125,6 +125,8 @@ class Watched(Play):
         after = self.state.run
         if (after is None or after.stage is Stage.ROLLING_BACK) and not died:
             assert self.weight == 0, f"weight {self.weight} without a run"
+        elif after is not None and not died:
+            assert self.weight <= after.weight, f"the route has {self.weight}, the run has earned {after.weight}"
         # (c) A breach or an abort is answered in the decision that sees it.
         bad = any(verdict.kind is Kind.BAD for metric, verdict in decision.verdicts.items() if metric in BLOCKING)
         aborted = run is not None and self.world.abort == run.id

@@ -84,7 +84,9 @@ class Router(Pod):
     rollout: str = "fraud"
     edges: tuple[str, ...] = EDGES
     attempts: dict[tuple[str, str, str, str], dict[str, float]] = field(default_factory=dict)
-    comparisons: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("match", "mismatch", "refused", "not_compared", "dropped"), 0.0))
+    comparisons: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys(("match", "mismatch", "refused", "not_compared", "dropped"), 0.0)
+    )
     breaker: dict[tuple[str, str], float] = field(default_factory=lambda: {("stable", "old"): 0.0, ("candidate", "new"): 0.0})
 
     def __post_init__(self) -> None:
