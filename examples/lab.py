@@ -92,6 +92,7 @@ def install_operator(values: Mapping[str, Any] | None = None) -> None:
         "podAnnotations": {"kanarya.dev/image": image_id("kanarya/operator:dev")},
         **(values or {}),
     }
+    _hand_definition_to_helm()
     helm("kanarya", ROOT / "charts/kanarya", OPERATOR_NAMESPACE, chosen, "--create-namespace")
     kubectl("rollout", "status", "-n", OPERATOR_NAMESPACE, "deployment/kanarya", "--timeout=120s")
 
@@ -103,6 +104,16 @@ def operator_pod() -> str:
     if not alive:
         raise CommandFailed(f"no pod of the operator runs in namespace {OPERATOR_NAMESPACE}")
     return str(alive[0])
+
+
+def _hand_definition_to_helm() -> None:
+    """Let Helm adopt a resource definition that was applied without it, as the contract tests do."""
+    definition = "customresourcedefinition/mlmodelrollouts.kanarya.dev"
+    if not kubectl("get", definition, "--ignore-not-found", "-o", "name").strip():
+        return
+    kubectl("label", definition, "app.kubernetes.io/managed-by=Helm", "--overwrite")
+    release = ("meta.helm.sh/release-name=kanarya", f"meta.helm.sh/release-namespace={OPERATOR_NAMESPACE}")
+    kubectl("annotate", definition, *release, "--overwrite")
 
 
 def image_id(image: str) -> str:

@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     if difference:
         sys.stderr.write(f"kanarya evidence: {difference}\n")
         return 1
-    sys.stdout.write(f"{len(entries)} entries, chain unbroken, every verdict the same when judged again\n")
+    sys.stdout.write(f"{len(entries)} entries, chain unbroken, every verdict the same when judged again; head {entries[-1]['hash']}\n")
     return 0
 
 

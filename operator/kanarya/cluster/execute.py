@@ -115,11 +115,12 @@ class Executor:
                 await self._api.delete(DEPLOYMENTS, plan.namespace, names.stable_deployment(plan.name, revision))
             case PointStable(revision):
                 selector = objects.stable_selector(plan, revision)
-                await self._ensure_service(plan, view, names.stable_service(plan.name), selector)
+                await self._ensure_service(plan, view, names.stable_service(plan.name), selector, view.pod_template(plan.name, revision))
             case PointCandidate(revision):
                 if view.target is not None:
                     selector = objects.candidate_selector(view.target, revision)
-                    await self._ensure_service(plan, view, names.candidate_service(plan.name), selector)
+                    template = (view.replicaset(revision) or view.target)["spec"]["template"]
+                    await self._ensure_service(plan, view, names.candidate_service(plan.name), selector, template)
             case WriteSettings(stable, candidate):
                 await self._write_settings(plan, view, stable, candidate)
             case ScaleTarget(replicas):
@@ -141,8 +142,13 @@ class Executor:
         if existing is None:
             await self._create(DEPLOYMENTS, plan, body)
             return
-        # A merge patch would keep fields that somebody added: the template is replaced whole.
-        operations: list[Object] = [{"op": "replace", "path": "/spec/template", "value": body["spec"]["template"]}]
+        # A merge patch would keep fields that somebody added: the template is replaced whole, and its digest with it.
+        annotations = {**existing["metadata"].get("annotations", {}), **body["metadata"]["annotations"]}
+        operations: list[Object] = [
+            {"op": "replace", "path": "/spec/template", "value": body["spec"]["template"]},
+            {"op": "add", "path": "/metadata/annotations", "value": annotations},
+            {"op": "add", "path": "/spec/replicas", "value": replicas},
+        ]
         await self._api.json_patch(DEPLOYMENTS, plan.namespace, name, operations)
 
     async def _template(self, plan: Plan, view: View, revision: str, existing: Object | None) -> Object:
@@ -160,11 +166,14 @@ class Executor:
                 return candidate
         raise TemplateLost(f"no ReplicaSet holds the pod template of revision {revision}: raise revisionHistoryLimit of the target")
 
-    async def _ensure_service(self, plan: Plan, view: View, name: str, selector: dict[str, str]) -> None:
-        if view.target is None:
-            return
-        port = objects.model_port(view.target["spec"]["template"])
+    async def _ensure_service(self, plan: Plan, view: View, name: str, selector: dict[str, str], template: Object | None) -> None:
+        """Have a track's Service select `selector`; the port is that of the very pods it selects."""
         body = view.services.get(name)
+        if template is None:
+            if body is not None:  # nothing is left to take the port from: it stays as it is
+                await self._api.json_patch(SERVICES, plan.namespace, name, [{"op": "add", "path": "/spec/selector", "value": selector}])
+            return
+        port = objects.model_port(template)
         if body is None:
             await self._create(SERVICES, plan, objects.service(plan, name, selector, port))
             return

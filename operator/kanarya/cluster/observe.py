@@ -36,6 +36,12 @@ class View:
     endpoints: Sequence[Object] = ()
     pods: Sequence[Object] = ()
 
+    def pod_template(self, rollout: str, revision: str) -> Object | None:
+        """Give the pod template of a revision: its stable Deployment's, else its ReplicaSet's."""
+        name = names.stable_deployment(rollout, revision)
+        known = next((body for body in self.stables if body["metadata"]["name"] == name), None) or self.replicaset(revision)
+        return None if known is None else dict(known["spec"]["template"])
+
     def replicaset(self, revision: str) -> Object | None:
         """Give the target's ReplicaSet of a revision."""
         for body in self.replicasets:

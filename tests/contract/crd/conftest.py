@@ -86,4 +86,6 @@ def same(body: Object) -> bool:
 
 
 def _established(body: Any) -> bool:
-    return any(item["type"] == "Established" and item["status"] == "True" for item in body.get("status", {}).get("conditions", []))
+    # A definition that has only just been created says `conditions: null`.
+    conditions = body.get("status", {}).get("conditions") or []
+    return any(item["type"] == "Established" and item["status"] == "True" for item in conditions)

@@ -42,7 +42,10 @@ def test_evidence_as_it_was_written_holds(errors: float, tmp_path: Path, capsys:
     text = run_as_text(errors)
     code, out, err = verify(tmp_path, text, capsys)
     assert (code, err) == (0, "")
-    assert out == f"{len(json.loads(text))} entries, chain unbroken, every verdict the same when judged again\n"
+    assert (
+        out
+        == f"{len(json.loads(text))} entries, chain unbroken, every verdict the same when judged again; head {json.loads(text)[-1]['hash']}\n"
+    )
 
 
 def test_evidence_comes_from_standard_input_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

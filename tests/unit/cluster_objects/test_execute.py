@@ -143,6 +143,28 @@ async def test_a_spoiled_stable_is_put_right_whole(cluster: Cluster) -> None:
     assert "hostNetwork" not in body["spec"]["template"]["spec"]
 
 
+async def test_a_stable_without_its_marks_gets_them_back(cluster: Cluster) -> None:
+    await cluster.do(EnsureStable("aaa", 2))
+    await cluster.api.merge_patch(DEPLOYMENTS, NAMESPACE, "fraud-stable-aaa", {"metadata": {"annotations": None}, "spec": {"replicas": 7}})
+    await cluster.do(EnsureStable("aaa", 2))
+    body = await cluster.get(DEPLOYMENTS, "fraud-stable-aaa")
+    assert objects.template_intact(body)
+    assert body["spec"]["replicas"] == 2
+
+
+async def test_the_stable_service_keeps_the_port_of_stables_own_pods(cluster: Cluster) -> None:
+    await cluster.do(EnsureStable("aaa", 2))
+    newer = (await cluster.get(DEPLOYMENTS, NAME))["spec"]["template"]
+    newer["spec"]["containers"][0]["ports"] = [{"containerPort": 5000}]
+    await cluster.api.json_patch(DEPLOYMENTS, NAMESPACE, NAME, [{"op": "replace", "path": "/spec/template", "value": newer}])
+    await cluster.do(PointStable("aaa"))
+    assert (await cluster.get(SERVICES, "fraud-stable"))["spec"]["ports"] == objects.service_ports(plan(), "http")
+    await cluster.api.delete(DEPLOYMENTS, NAMESPACE, NAME)
+    await cluster.do(PointStable("bbb"))
+    selector = (await cluster.get(SERVICES, "fraud-stable"))["spec"]["selector"]
+    assert selector == objects.stable_selector(plan(), "bbb")
+
+
 async def own_replicaset(cluster: Cluster, pod_hash: str, template: Object) -> None:
     """What the Deployment controller makes of the stable Deployment."""
     body = deepcopy(template)
@@ -184,10 +206,10 @@ async def test_the_track_services_are_made_and_pointed(cluster: Cluster) -> None
     assert (await cluster.get(SERVICES, "fraud-stable"))["spec"]["selector"] == objects.stable_selector(plan(), "aaa")
     await cluster.api.merge_patch(SERVICES, NAMESPACE, "fraud-stable", {"spec": {"selector": {"evil": "x"}, "ports": []}})
 
-    await cluster.do(PointStable("ccc"))
+    await cluster.do(PointStable("bbb"))
 
     spec = (await cluster.get(SERVICES, "fraud-stable"))["spec"]
-    assert spec["selector"] == objects.stable_selector(plan(), "ccc")
+    assert spec["selector"] == objects.stable_selector(plan(), "bbb")
     assert spec["ports"] == objects.service_ports(plan(), "http")
     seen = await look(cluster.api, plan())
     assert seen.services["fraud-candidate"] is not None
