@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from kanarya.api.rollout import RolloutSpec
+from kanarya.api.rollout import LatchedSpec, RolloutSpec, latched
 from kanarya.decision import evidence
 from kanarya.decision.actions import Action, LowerWeight, Notice
 from kanarya.decision.counts import counts_json, drift_json
@@ -71,13 +71,14 @@ class Draft:
         self.update(run=self.run.model_copy(update=changes))
 
     def act(self, *actions: Action) -> None:
-        """Ask for actions; a downward write goes to the front."""
+        """Ask for actions; a downward write goes to the front, and of several only the lowest is written."""
         for action in actions:
-            if action in self.actions:
-                continue
             if isinstance(action, LowerWeight):
-                self.actions.insert(0, action)
-            else:
+                earlier = [known for known in self.actions if isinstance(known, LowerWeight)]
+                weight = min(known.weight for known in (action, *earlier))
+                marked = next((known.rolled_back for known in (action, *earlier) if known.rolled_back), "")
+                self.actions = [LowerWeight(weight, marked), *(known for known in self.actions if known not in earlier)]
+            elif action not in self.actions:
                 self.actions.append(action)
 
     def notice(self, kind: Literal["Normal", "Warning"], reason: str, message: str) -> None:
@@ -92,6 +93,21 @@ class Draft:
         """Append an entry to the run's evidence."""
         if self.state.chain is not None:
             self.update(chain=evidence.append(self.state.chain, kind, self.now, data, periodic=periodic))
+
+    def latch(self) -> None:
+        """Fix what the run keeps to, and begin its evidence: once, though the first weight may take several tries."""
+        run, stable, whole = self.run, self.state.stable, latched(self.spec)
+        digest = evidence.digest(whole)
+        self.update_run(spec=LatchedSpec.model_validate(whole), spec_digest=digest)
+        self.record(
+            "RunStarted",
+            run=run.id,
+            spec=whole,
+            specDigest=digest,
+            candidate=run.candidate.model_dump(mode="json"),
+            stable=None if stable is None else stable.model_dump(mode="json"),
+            replicas=self.replicas,
+        )
 
     def observed(self) -> dict[str, Any]:
         """Give everything the verdicts were made from, for evidence."""

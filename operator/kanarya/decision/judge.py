@@ -13,10 +13,18 @@ from kanarya.decision.verdict import METRICS, Kind, Metric, Verdict
 FEWEST_COMPARED = 0.95
 """Share of mirrored requests that must have been compared for the match rate to mean anything."""
 
+SETTLED_LOOKS, SETTLED_SECONDS = 4, 15.0
+"""Looks, and seconds, after which silence counts as silence rather than as a scrape still to come."""
+
 ALL = "*"
 """Key in `missing` for what affects every metric."""
 
 Verdicts = Mapping[Metric, Verdict]
+
+
+def settled(analysis: Analysis, elapsed: float) -> bool:
+    """Whether a step is old enough for silence to mean something."""
+    return elapsed > max(SETTLED_LOOKS * analysis.interval_seconds, SETTLED_SECONDS)
 
 
 def judge(

@@ -19,7 +19,9 @@ from kanarya.decision.actions import (
     WriteSettings,
 )
 from kanarya.decision.draft import SOON, Decision, Draft
-from kanarya.decision.progress import SETTLE_SECONDS, cut, enter_step, progress
+from kanarya.decision.keeping import cut
+from kanarya.decision.progress import progress
+from kanarya.decision.stages import SETTLE_SECONDS, enter_step
 from kanarya.decision.state import Chain, Run, Stage, State
 from kanarya.decision.world import World
 

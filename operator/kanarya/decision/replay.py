@@ -10,8 +10,7 @@ from pydantic import ValidationError
 from kanarya.api.rollout import LatchedSpec
 from kanarya.decision.counts import Missing, counts_from_json, drift_from_json
 from kanarya.decision.evidence import digest, first_break
-from kanarya.decision.judge import judge
-from kanarya.decision.progress import settled
+from kanarya.decision.judge import judge, settled
 
 
 def first_difference(entries: Sequence[Mapping[str, Any]]) -> str | None:

@@ -512,3 +512,14 @@ def test_slow_starters_are_judged_by_the_steps_only() -> None:
     play.until(at_weight(5))
     assert play.ended() == "RolledBack"
     assert play.state.history[-1].reason == "LatencyAboveAbort"
+
+
+def test_of_several_downward_writes_only_the_lowest_is_made() -> None:
+    play = started()
+    play.until(lambda p: p.world.stable_service == "bbb")
+    play.now += 5
+    assert play.world.route is not None
+    play.world = replace(play.world, route=replace(play.world.route, weight=40, intact=False))
+    play.tick()
+    assert play.state.history[-1].outcome == "Succeeded"
+    assert play.weight == 0

@@ -26,7 +26,10 @@ TROUBLESHOOTING = (ROOT / "docs/how-to/troubleshooting.md").read_text(encoding="
 NAMED = {word for code in re.findall(r"`([^`]+)`", REFERENCE) for word in re.findall(r"\w+", code)}
 
 MODULES = [
-    *(CODE / "decision" / f"{name}.py" for name in ("counts", "drift", "judge", "lifecycle", "progress", "state", "threshold")),
+    *(
+        CODE / "decision" / f"{name}.py"
+        for name in ("counts", "drift", "ending", "judge", "keeping", "lifecycle", "observing", "progress", "stages", "state", "threshold")
+    ),
     CODE / "controller/reconcile.py",
     CODE / "controller/status.py",
 ]

@@ -1,0 +1,134 @@
+"""Every reason to end a run, and the way back to weight 0."""
+
+from __future__ import annotations
+
+from kanarya.api.rollout import MissingPolicy
+from kanarya.decision.actions import LowerWeight, PointStable, WriteSettings
+from kanarya.decision.draft import Draft
+from kanarya.decision.observing import BLOCKING, analysis_of, missing_policies
+from kanarya.decision.state import Ended, Outcome, Stage
+from kanarya.decision.verdict import Kind, Metric
+
+UNREADY_SECONDS = 60.0
+"""A candidate with weight and no ready pod is given up after this."""
+RESTARTS_LIMIT = 2
+HISTORY_LIMIT = 10
+
+
+def ending_of(draft: Draft) -> tuple[Outcome, str, str] | None:
+    """Give the first reason to end the run, as outcome, reason and message."""
+    run, world, now = draft.run, draft.world, draft.now
+    if world.abort == run.id:
+        return "Aborted", "AbortRequested", f"annotation kanarya.dev/abort names run {run.id}"
+    if world.target is None:
+        return "RolledBack", "TargetDeleted", "the target Deployment is gone"
+    identity = world.target.identity
+    if identity is not None and identity.revision != run.candidate.revision:
+        stable = draft.state.stable
+        if stable is not None and identity.revision == stable.revision:
+            return "Superseded", "BackToStable", "the target went back to the stable revision"
+        return "Superseded", "NewerRevision", f"the target has a newer revision, {identity.revision}"
+    limit = (run.spec.plan if run.spec else draft.spec.plan).max_run_seconds
+    if now - run.started > limit:
+        return "Expired", "RunTooLong", f"the run lasted longer than maxRunSeconds ({limit} s)"
+    return _unavailable(draft) or _breach(draft)
+
+
+def _unavailable(draft: Draft) -> tuple[Outcome, str, str] | None:
+    run, pods, now = draft.run, draft.world.pods, draft.now
+    if pods.crash_looping:
+        return "RolledBack", "CandidateCrashLooping", f"pod {pods.crash_looping} does not stay up"
+    if run.spec is not None and pods.restarts - run.restarts >= RESTARTS_LIMIT:
+        return (
+            "RolledBack",
+            "CandidateRestarting",
+            f"the candidate's containers restarted {pods.restarts - run.restarts} times in this step",
+        )
+    unready = run.weight > 0 and pods.ready == 0
+    since = (run.unready_since if run.unready_since is not None else now) if unready else None
+    draft.update_run(unready_since=since)
+    if since is not None and now - since >= UNREADY_SECONDS:
+        return "RolledBack", "CandidateUnavailable", f"no pod of the candidate was ready for {UNREADY_SECONDS:.0f} s"
+    return None
+
+
+def _breach(draft: Draft) -> tuple[Outcome, str, str] | None:
+    run, now, analysis = draft.run, draft.now, analysis_of(draft)
+    aborting: tuple[Metric, ...] = (*BLOCKING, "drift") if analysis.drift.action == "Abort" else BLOCKING
+    if run.stage is Stage.PREFLIGHT:  # pods that have just started are slow: only the steps judge latency
+        aborting = tuple(metric for metric in aborting if metric != "latency")
+    for metric in aborting:
+        verdict = draft.verdicts[metric]
+        if verdict.kind is Kind.BAD:
+            return (
+                "RolledBack",
+                verdict.reason,
+                f"{metric}: {verdict.estimate:.4g}, limit {verdict.abort:.4g}, {verdict.have:.0f} requests",
+            )
+    policies: dict[str, MissingPolicy] = {
+        "noTraffic": analysis.missing_data.no_traffic,
+        "noSeries": analysis.missing_data.no_series,
+        "sourceDown": analysis.missing_data.source_down,
+    }
+    for name, reason in missing_policies(draft).items():
+        policy, lasted = policies[name], now - run.missing_since[name]
+        if policy.action == "Rollback" and policy.after_seconds is not None and lasted >= policy.after_seconds:
+            return "RolledBack", reason, f"no data for {lasted:.0f} s; missingData.{name} allows {policy.after_seconds} s"
+    hold = (run.spec.plan if run.spec else draft.spec.plan).max_hold_seconds
+    if run.within_since is not None and now - run.within_since >= hold:
+        return "RolledBack", "HeldTooLong", f"worse than slo for longer than maxHoldSeconds ({hold} s)"
+    return None
+
+
+def roll_back(draft: Draft, outcome: Outcome, reason: str, message: str) -> None:
+    """Take the candidate off the traffic. One write to the route does it; everything else follows."""
+    run, world, state = draft.run, draft.world, draft.state
+    if run.weight or world.route is None or world.route.weight != 0:
+        draft.act(LowerWeight(0, rolled_back=run.id))
+    if state.stable is not None and world.stable_service != state.stable.revision:
+        draft.act(PointStable(state.stable.revision))
+    if run.spec is None and draft.verdicts:
+        draft.latch()
+    if draft.run.spec is not None:
+        draft.record("Decision", decision="Rollback", outcome=outcome, reason=reason, message=message, **draft.observed())
+    draft.update_run(stage=Stage.ROLLING_BACK, weight=0, outcome=outcome, reason=reason, message=message, weight_since=draft.now)
+    draft.notice("Normal" if outcome == "Superseded" else "Warning", "RollingBack", f"run {run.id}: {reason}: {message}")
+    draft.say(reason, message, 0.1)
+
+
+def finish_rollback(draft: Draft) -> None:
+    """Write weight 0 until it holds, then end the run."""
+    run, world, stable = draft.run, draft.world, draft.state.stable
+    if stable is None or run.outcome is None:
+        raise AssertionError("a run has a stable to go back to, and an outcome")
+    if world.route is None or world.route.weight != 0:
+        draft.act(LowerWeight(0, rolled_back=run.id))
+    if world.stable_service != stable.revision:
+        draft.act(PointStable(stable.revision))
+    if draft.actions:
+        return draft.say(run.reason, f"{run.message}; writing weight 0 until it holds", 0.5)
+    revision = run.candidate.revision
+    if revision in world.stables and revision != stable.revision:
+        draft.update(retired={**draft.state.retired, revision: draft.now})
+    if run.outcome != "Superseded":
+        draft.update(rejected=revision)
+    mine = world.target is not None and world.target.identity is not None and world.target.identity.revision == revision
+    if mine:
+        draft.update(scale_down_at=draft.now + draft.spec.scale_down_delay_seconds)
+    draft.act(WriteSettings(stable.revision, None))
+    return end(draft, run.outcome, run.reason, run.message)
+
+
+def end(draft: Draft, outcome: Outcome, reason: str, message: str) -> None:
+    """End the run: its last entry, its place in the history, the Event."""
+    run = draft.run
+    draft.record("RunEnded", outcome=outcome, reason=reason, message=message, weight=0)
+    head = draft.state.chain.head if draft.state.chain else ""
+    entry = Ended(run=run.id, version=run.candidate.version, outcome=outcome, reason=reason, finished=draft.now, evidence_head=head)
+    draft.update(run=None, history=(*draft.state.history, entry)[-HISTORY_LIMIT:])
+    draft.notice(
+        "Normal" if outcome in ("Succeeded", "Superseded") else "Warning",
+        outcome,
+        f"run {run.id}: {reason}: {message}; evidence {head[:16]}",
+    )
+    draft.say(outcome, message, 0.1)

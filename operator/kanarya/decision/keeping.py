@@ -1,0 +1,62 @@
+"""Keeping route, Services, settings and workloads as the run needs them, whoever else writes them."""
+
+from __future__ import annotations
+
+from kanarya.decision.actions import EnsureStable, LowerWeight, PointCandidate, PointStable, ScaleTarget, WriteSettings
+from kanarya.decision.counts import Counts
+from kanarya.decision.draft import Draft
+from kanarya.decision.state import Run, Stage
+
+
+def keep_route(draft: Draft) -> bool:
+    """Repair a foreign edit. A higher weight goes down at once; a lower one is what the run now has, to be earned again.
+
+    Returns whether the weight was cut: what has been counted then says nothing about the weight there is.
+    """
+    run, route = draft.run, draft.world.route
+    actual = 0 if route is None or route.weight is None else route.weight
+    if route is not None and route.intact and actual == run.weight:
+        return False
+    if route is None or not route.intact or actual > run.weight:
+        draft.act(LowerWeight(min(actual, run.weight)))
+    draft.notice("Warning", "RouteRepaired", f"someone else changed the route: weight {actual}, ours {run.weight}")
+    draft.record("RouteRepaired", found=actual, ours=run.weight)
+    switched = draft.world.stable_service == run.candidate.revision
+    if actual < run.weight and not (run.stage is Stage.PROMOTING and switched):
+        draft.update(run=cut(run, actual, draft.now, switched=switched))
+        return True
+    return False
+
+
+def cut(run: Run, weight: int, now: float, *, switched: bool) -> Run:
+    """Give the run with a lower weight: its step begins again with no counts, and the step's own weight has to be earned.
+
+    A promotion whose Service has `switched` to the new stable goes on: what the weight lost, the new stable serves.
+    """
+    before = (Stage.SOAKING,) if switched else (Stage.SOAKING, Stage.PROMOTING)
+    changes = {"weight": weight, "weight_since": now, "step_since": now, "watermark": now, "counts": Counts()}
+    return run.model_copy(update={**changes, "stage": Stage.STEPPING if run.stage in before else run.stage})
+
+
+def keep_workloads(draft: Draft) -> None:
+    """Keep both tracks at full size, and the two Services and the settings where this run needs them."""
+    run, world, stable = draft.run, draft.world, draft.state.stable
+    if stable is None or world.target is None:
+        raise AssertionError("a run has a stable and a target")
+    current = world.stables.get(stable.revision)
+    if current is None or not current.intact or current.replicas != draft.replicas:
+        draft.act(EnsureStable(stable.revision, draft.replicas))
+        if current is not None and not current.intact:
+            draft.notice("Warning", "StableRepaired", f"the stable Deployment of revision {stable.revision} was changed by someone else")
+    if world.selecting and run.stage is Stage.PREFLIGHT:
+        return  # nothing is scaled while clients reach the target's pods directly
+    if world.target.replicas != draft.replicas:
+        draft.act(ScaleTarget(draft.replicas))
+    if world.candidate_service != run.candidate.revision:
+        draft.act(PointCandidate(run.candidate.revision))
+    if run.stage is not Stage.PROMOTING and world.stable_service != stable.revision:
+        draft.act(PointStable(stable.revision))
+    promoted = run.stage is Stage.PROMOTING and world.stable_service == run.candidate.revision
+    wanted = (run.candidate.revision if promoted else stable.revision, run.candidate.revision)
+    if world.settings != wanted or not world.settings_intact:
+        draft.act(WriteSettings(*wanted))

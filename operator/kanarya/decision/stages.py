@@ -1,0 +1,224 @@
+"""The stages of a run, each with the proof it asks for before the next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kanarya.decision import evidence
+from kanarya.decision.actions import EnsureStable, LowerWeight, PointStable, RaiseWeight, WriteSettings
+from kanarya.decision.counts import Counts
+from kanarya.decision.draft import SOON, Draft
+from kanarya.decision.ending import end
+from kanarya.decision.observing import BLOCKING, fresh
+from kanarya.decision.state import Stage, State
+from kanarya.decision.verdict import Kind
+
+QUIET_SECONDS = 10.0
+"""A run leaves Preflight only this long after the last change of target or rollout: Helm applies custom resources last."""
+SETTLE_SECONDS = 5.0
+"""Pods that no longer serve are kept this long after the switch, so that every router has noticed."""
+SWITCH_SECONDS = 2.0
+"""Time that every router has to see new endpoints of the stable Service before it gets traffic."""
+
+
+def preflight(draft: Draft) -> None:
+    """Keep the first weight back until everything is there that a run needs."""
+    run = draft.run
+    problems = dict(_problems(draft))
+    if problems:
+        reason = next(iter(problems))
+        return draft.say(reason, "; ".join(problems.values()), SOON)
+    if draft.spec.paused:
+        return draft.say("Paused", "everything is ready; spec.paused keeps the first weight back", SOON)
+    if run.spec is None:
+        draft.latch()
+    _go_to(draft, 0)
+    return None
+
+
+def _problems(draft: Draft) -> list[tuple[str, str]]:
+    """List everything that keeps the first weight back, at once."""
+    run, world = draft.run, draft.world
+    found: list[tuple[str, str]] = []
+    if world.selecting:
+        names = ", ".join(world.selecting)
+        found.append(("ServiceSelectsTarget", f"Service {names} selects the target's own pods: let it select the pods of ml-router"))
+    if not world.service_exists:
+        found.append(("ServiceNotFound", f"Service {draft.spec.service_ref.name} does not exist: create it"))
+    if world.target is not None and draft.now - world.target.changed < QUIET_SECONDS:
+        found.append(("TargetChanging", f"waiting until nothing has changed for {QUIET_SECONDS:.0f} s"))
+    if world.pods.ready < draft.replicas:
+        found.append(("CandidateUnavailable", f"{world.pods.ready} of {draft.replicas} candidate pods are ready"))
+    route = world.route
+    if route is None or not route.intact or route.weight != 0:
+        found.append(("RouteNotOurs", "the route is not yet as we wrote it"))
+    elif not route.accepted:
+        found.append(("RouteNotAccepted", "ml-router has not accepted the route: are its pods running?"))
+    if world.settings is None or world.settings[1] != run.candidate.revision:
+        found.append(("RouterNotReady", "the router does not know this candidate yet"))
+    reading = world.reading
+    if reading is None or (not reading.missing and not fresh(draft)):
+        found.append(("WaitingForSamples", "no sample of the candidate that is newer than this run"))
+    elif reading.missing:
+        ignored = "drift" if draft.spec.analysis.drift.action == "Report" else ""
+        wanted = [(metric, why) for metric, why in sorted(reading.missing.items()) if metric != ignored]
+        found += [(why.value, reading.detail or f"{metric}: {why.value}") for metric, why in wanted]
+    return found
+
+
+def _go_to(draft: Draft, index: int) -> None:
+    """Enter a step of the plan: by a guarded write, or at once when it has no more weight than there is."""
+    run, route = draft.run, draft.world.route
+    if run.spec is None or route is None:
+        raise AssertionError("a step needs a latched plan and a route")
+    weight = run.spec.plan.steps[index].weight
+    draft.record("Decision", decision="Advance", toStep=index + 1, toWeight=weight, **draft.observed())
+    draft.update_run(restarts=draft.world.pods.restarts, checked=draft.now)
+    if weight > run.weight:
+        draft.update(intent=weight)
+        draft.act(RaiseWeight(weight, route.resource_version))
+    else:
+        draft.state = enter_step(draft.state.model_copy(update={"intent": weight}), index, draft.now)
+    draft.say("Advancing", f"to weight {weight}", 0.5)
+
+
+def enter_step(state: State, index: int, now: float) -> State:
+    """Give the state at the beginning of a step, with the intended weight carried out."""
+    run = state.run
+    if run is None or run.spec is None or state.intent is None:
+        raise AssertionError("a step is entered with an intent")
+    again = index == run.step
+    changes: dict[str, Any] = {
+        "stage": Stage.STEPPING,
+        "step": index,
+        "weight": state.intent,
+        "weight_since": now,
+        "step_since": now,
+        "watermark": now,
+        "counts": Counts(),
+        "within_since": None,
+        "missing_since": {},
+        "unready_since": None,
+        "verdicts": {},
+        "reason": "Stepping",
+        "message": "",
+    }
+    chain = state.chain
+    if chain is not None:
+        kind = "WeightRestored" if again else "StepEntered"
+        chain = evidence.append(chain, kind, now, {"step": index + 1, "weight": state.intent})
+    return state.model_copy(update={"run": run.model_copy(update=changes), "intent": None, "chain": chain})
+
+
+def _hold_reason(draft: Draft) -> tuple[str, str] | None:
+    """Give why the weight may not rise now, None when the proof is there."""
+    run, world = draft.run, draft.world
+    for metric in BLOCKING:
+        verdict = draft.verdicts[metric]
+        if verdict.kind is not Kind.GOOD:
+            return verdict.reason, f"{metric}: {verdict.kind.value}; {verdict.detail or verdict.reason}"
+    if not fresh(draft):
+        return "WaitingForSamples", "no sample yet that is newer than the last weight change and this process"
+    if draft.spec.paused:
+        return "Paused", "spec.paused holds the weight"
+    if world.pods.ready < draft.replicas:
+        return "CandidateNotReady", f"{world.pods.ready} of {draft.replicas} candidate pods are ready"
+    route = world.route
+    if route is None or not route.intact or not route.accepted or route.weight != run.weight:
+        return "RouteNotAccepted", "ml-router has not accepted the route as it is"
+    return None
+
+
+def _drift_blocks(draft: Draft) -> tuple[str, str] | None:
+    run = draft.run
+    if run.spec is None or run.spec.analysis.drift.action == "Report":
+        return None
+    verdict = draft.verdicts["drift"]
+    if verdict.kind is Kind.GOOD:
+        return None
+    return verdict.reason, f"drift: {verdict.kind.value}; {verdict.detail or verdict.reason}"
+
+
+def stepping(draft: Draft) -> None:
+    """Stay at the step for its time and until the proof is there; then the next one."""
+    run = draft.run
+    if run.spec is None:
+        raise AssertionError("a step has a latched plan")
+    plan, tick = run.spec.plan, float(run.spec.analysis.interval_seconds)
+    step = plan.steps[run.step]
+    hold = _hold_reason(draft)
+    left = run.step_since + step.duration_seconds - draft.now
+    if run.weight < step.weight:  # after a restart or a foreign edit: the step's own weight must be earned again
+        return draft.say(*hold, tick) if hold else _go_to(draft, run.step)
+    if left > 0:
+        reason, message = hold or ("Stepping", f"{left:.0f} s left")
+        return draft.say(reason, message, min(tick, left + 0.05))
+    if hold:
+        return draft.say(*hold, tick)
+    last = run.step == len(plan.steps) - 1
+    higher = last or plan.steps[run.step + 1].weight > run.spec.analysis.drift.max_weight
+    blocked = _drift_blocks(draft) if higher else None
+    if blocked and not (last and plan.soak_seconds):
+        return draft.say(*blocked, tick)
+    if not last:
+        return _go_to(draft, run.step + 1)
+    if plan.soak_seconds:
+        draft.record("Decision", decision="Soak", **draft.observed())
+        draft.update_run(stage=Stage.SOAKING, step_since=draft.now, weight_since=draft.now, watermark=draft.now, counts=Counts())
+        return draft.say("Soaking", f"{plan.soak_seconds} s at full weight", tick)
+    return _promote(draft)
+
+
+def soaking(draft: Draft) -> None:
+    """Stay at full weight for the soak, still judged."""
+    run = draft.run
+    if run.spec is None:
+        raise AssertionError("a soak has a latched plan")
+    tick = float(run.spec.analysis.interval_seconds)
+    left = run.step_since + run.spec.plan.soak_seconds - draft.now
+    hold = _hold_reason(draft)
+    if left > 0:
+        reason, message = hold or ("Soaking", f"{left:.0f} s left")
+        return draft.say(reason, message, min(tick, left + 0.05))
+    blocked = hold or _drift_blocks(draft)
+    return draft.say(*blocked, tick) if blocked else _promote(draft)
+
+
+def _promote(draft: Draft) -> None:
+    draft.record("Decision", decision="Promote", **draft.observed())
+    draft.update_run(stage=Stage.PROMOTING, reason="Promoting")
+    draft.act(EnsureStable(draft.run.candidate.revision, draft.replicas))
+    draft.notice("Normal", "Promoting", f"run {draft.run.id}: building the new stable beside the old")
+    draft.say("Promoting", "building the new stable beside the old", SOON)
+
+
+def promoting(draft: Draft) -> None:
+    """Move stable to the candidate's revision: build beside, switch the idle Service, move the weight back."""
+    run, world, state = draft.run, draft.world, draft.state
+    revision, route = run.candidate.revision, world.route
+    new = world.stables.get(revision)
+    if new is None or not new.intact or new.replicas != draft.replicas:
+        draft.act(EnsureStable(revision, draft.replicas))
+        return draft.say("Promoting", "building the new stable beside the old", SOON)
+    if world.stable_service != revision:
+        if new.available < draft.replicas:
+            return draft.say("Promoting", f"{new.available} of {draft.replicas} pods of the new stable are available", SOON)
+        hold = _hold_reason(draft)
+        if hold:
+            return draft.say(*hold, SOON)
+        draft.act(PointStable(revision), WriteSettings(revision, revision))
+        draft.record("StableSwitched", revision=revision)
+        draft.update_run(step_since=draft.now)
+        return draft.say("Promoting", "the stable Service goes to the new revision while it has no weight", SOON)
+    if world.stable_endpoints < draft.replicas or world.stale_endpoints or draft.now - run.step_since < SWITCH_SECONDS:
+        return draft.say("Promoting", "waiting until the router sees the new stable's pods", SOON / 2)
+    if route is None or route.weight != 0:
+        draft.act(LowerWeight(0))
+    old = state.stable
+    retired = {**state.retired}
+    if old is not None and old.revision != revision:
+        retired[old.revision] = draft.now + draft.spec.scale_down_delay_seconds
+    retired.pop(revision, None)
+    draft.update(stable=run.candidate, retired=retired, scale_down_at=draft.now + SETTLE_SECONDS)
+    draft.act(WriteSettings(revision, None))
+    return end(draft, "Succeeded", "Promoted", f"stable is now {run.candidate.version or revision}")
