@@ -26,7 +26,7 @@ class Pods:
     ready: int = 0
     restarts: int = 0
     crash_looping: str = ""
-    """Name of a pod that is in CrashLoopBackOff, or cannot start its image; empty when none is."""
+    """Name of a pod with a container in CrashLoopBackOff; empty when none is."""
 
 
 @dataclass(frozen=True)
