@@ -53,7 +53,7 @@ generated: environment
 
 .PHONY: unit
 unit: environment
-	$(RUN) pytest tests/unit -n 2 --cov --cov-report=term:skip-covered
+	$(RUN) pytest tests/unit -n 2 --dist worksteal --cov --cov-report=term:skip-covered
 
 .PHONY: contract-and-e2e
 contract-and-e2e: cluster-ready

@@ -337,7 +337,7 @@ async def test_abort_and_retry_by_annotation() -> None:
 
 
 async def test_evidence_of_only_the_last_runs_is_kept() -> None:
-    sim = await Simulation().adopted()
+    sim = await Simulation(spec={"plan": {"steps": [{"weight": 100, "durationSeconds": 1}]}}).adopted()
     for version in range(2, 9):
         await sim.release(f"v{version}")
         await sim.ended()
