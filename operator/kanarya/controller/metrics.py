@@ -40,16 +40,16 @@ class Metrics:
         if newest is not None:
             self.age.labels(*key).set(max(now - newest, 0.0))
         elif run is None:
-            _drop(self.age, *key)
+            self.age.remove(*key)
         for name in METRICS:
             verdict = decision.verdicts.get(name)
             for kind in Kind:
                 self.verdict.labels(*key, name, kind.value).set(verdict is not None and verdict.kind is kind)
             if verdict is None:  # no run is judged: yesterday's numbers would only mislead
-                for family, labels in ((self.samples, (*key, name)), (self.value, (*key, name))):
-                    _drop(family, *labels)
+                self.samples.remove(*key, name)
+                self.value.remove(*key, name)
                 for limit in ("slo", "abort"):
-                    _drop(self.limit, *key, name, limit)
+                    self.limit.remove(*key, name, limit)
                 continue
             self.samples.labels(*key, name).set(verdict.have)
             for limit, value in (("slo", verdict.slo), ("abort", verdict.abort)):
@@ -67,12 +67,6 @@ class Metrics:
     def exposition(self) -> bytes:
         """Give the text that Prometheus scrapes."""
         return generate_latest(self.registry)
-
-
-def _drop(family: Gauge, *labels: str) -> None:
-    """Remove a series that may not be there."""
-    if labels in _children(family):
-        family.remove(*labels)
 
 
 def _children(family: Gauge) -> list[tuple[str, ...]]:

@@ -309,7 +309,7 @@ class Reconciler:
             await post(self._api, rollout, notice, self._clock(), self._instance)
         if memory.state is None:
             return
-        report = Report(rollout, memory.state, self._clock(), world, decision, verdicts=decision.verdicts)
+        report = Report(rollout, memory.state, self._clock(), world, decision)
         await self._write_status(rollout, memory, status_of(report))
 
     async def _refuse(self, rollout: Object, memory: Memory, error: Exception) -> float:

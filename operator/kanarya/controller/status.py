@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from kanarya.api.status import CONDITION_TYPES, Condition, ConditionType, HistoryEntry, RolloutStatus, RunStatus, StableStatus
@@ -12,7 +12,7 @@ from kanarya.cluster.events import timestamp
 from kanarya.cluster.port import Object
 from kanarya.decision.draft import Decision
 from kanarya.decision.state import Ended, Run, Stage, State
-from kanarya.decision.verdict import METRICS, Kind, Metric, Verdict
+from kanarya.decision.verdict import METRICS, Kind
 from kanarya.decision.world import World
 
 Truth = Literal["True", "False", "Unknown"]
@@ -31,7 +31,6 @@ class Report:
     world: World | None = None
     decision: Decision | None = None
     refusal: tuple[str, str] | None = None
-    verdicts: Mapping[Metric, Verdict] = field(default_factory=dict)
 
 
 def status_of(report: Report) -> dict[str, Any]:
@@ -153,13 +152,14 @@ def _progressing(report: Report, reason: str, message: str) -> Judgement:
 def _promotable(report: Report) -> Judgement:
     if report.state.run is None:
         return "Unknown", "NoRun", "no release is under way"
-    if not report.verdicts:
+    verdicts = report.decision.verdicts if report.decision else {}
+    if not verdicts:
         return "False", "NotJudged", "nothing has been judged yet"
-    bad = [metric for metric in METRICS if report.verdicts[metric].kind is not Kind.GOOD]
+    bad = [metric for metric in METRICS if verdicts[metric].kind is not Kind.GOOD]
     if not bad:
         return "True", "AllGood", "every metric of this step is Good"
-    verdict = report.verdicts[bad[0]]
-    return "False", verdict.reason, "; ".join(f"{metric} is {report.verdicts[metric].kind.value}" for metric in bad)
+    verdict = verdicts[bad[0]]
+    return "False", verdict.reason, "; ".join(f"{metric} is {verdicts[metric].kind.value}" for metric in bad)
 
 
 def _released(state: State) -> Judgement:

@@ -38,16 +38,21 @@ def cut(run: Run, weight: int, now: float, *, switched: bool) -> Run:
     return run.model_copy(update={**changes, "stage": Stage.STEPPING if run.stage in before else run.stage})
 
 
+def keep_stable(draft: Draft, revision: str) -> None:
+    """Keep the stable Deployment of a revision there, at full size and as we wrote it."""
+    stable = draft.world.stables.get(revision)
+    if stable is None or not stable.intact or stable.replicas != draft.replicas:
+        draft.act(EnsureStable(revision, draft.replicas))
+    if stable is not None and not stable.intact:
+        draft.notice("Warning", "StableRepaired", f"the stable Deployment of revision {revision} was changed by someone else")
+
+
 def keep_workloads(draft: Draft) -> None:
     """Keep both tracks at full size, and the two Services and the settings where this run needs them."""
     run, world, stable = draft.run, draft.world, draft.state.stable
     if stable is None or world.target is None:
         raise AssertionError("a run has a stable and a target")
-    current = world.stables.get(stable.revision)
-    if current is None or not current.intact or current.replicas != draft.replicas:
-        draft.act(EnsureStable(stable.revision, draft.replicas))
-        if current is not None and not current.intact:
-            draft.notice("Warning", "StableRepaired", f"the stable Deployment of revision {stable.revision} was changed by someone else")
+    keep_stable(draft, stable.revision)
     if world.selecting and run.stage is Stage.PREFLIGHT:
         return  # nothing is scaled while clients reach the target's pods directly
     if world.target.replicas != draft.replicas:

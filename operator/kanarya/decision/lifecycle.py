@@ -11,7 +11,6 @@ from __future__ import annotations
 from kanarya.api.rollout import RolloutSpec
 from kanarya.decision.actions import (
     DeleteStable,
-    EnsureStable,
     LowerWeight,
     PointCandidate,
     PointStable,
@@ -19,7 +18,7 @@ from kanarya.decision.actions import (
     WriteSettings,
 )
 from kanarya.decision.draft import SOON, Decision, Draft
-from kanarya.decision.keeping import cut
+from kanarya.decision.keeping import cut, keep_stable
 from kanarya.decision.progress import progress
 from kanarya.decision.stages import SETTLE_SECONDS, enter_step
 from kanarya.decision.state import Chain, Run, Stage, State
@@ -179,11 +178,7 @@ def _attempt(state: State, revision: str) -> int:
 def _keep_serving(draft: Draft, revision: str) -> None:
     """Repair whatever stable needs to serve at full weight."""
     world = draft.world
-    stable = world.stables.get(revision)
-    if stable is None or not stable.intact or stable.replicas != draft.replicas:
-        draft.act(EnsureStable(revision, draft.replicas))
-        if stable is not None and not stable.intact:
-            draft.notice("Warning", "StableRepaired", f"the stable Deployment of revision {revision} was changed by someone else")
+    keep_stable(draft, revision)
     if world.stable_service != revision:
         draft.act(PointStable(revision))
     if world.candidate_service is None:

@@ -81,7 +81,8 @@ class Watched(Play):
             self.entries += state.chain.outbox
             state = state.model_copy(update={"chain": state.chain.model_copy(update={"outbox": ()})})
         self.state = state
-        self.check(before, weight, decision, died=fate == "before everything")
+        # A process that died with the route ahead of its checkpoint lowers it at the first look of the next one.
+        self.check(before, weight, decision, died=fate in ("before everything", "after raising"))
         return decision
 
     def carry_out(self, decision: Decision, fate: str) -> State | None:
