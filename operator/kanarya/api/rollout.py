@@ -16,6 +16,7 @@ from kanarya.api.base import Model, rule, rules
 Name = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
 Seconds = Annotated[int, Field(ge=0, le=31_536_000)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+Mode = Literal["Live", "Observe"]
 
 NAME_LIMIT = 40
 """Longest rollout or target name: names derived from it must fit in 63 characters."""
@@ -204,7 +205,11 @@ class RolloutSpec(Model):
     replicas: Annotated[int, Field(ge=1, le=1000)] | None = Field(
         None, description="Size of both tracks. Default: the target's count when it was adopted."
     )
-    mode: Literal["Live"] = "Live"
+    mode: Mode = Field(
+        "Live",
+        description="Observe: judge a release by mirrored requests alone, and say what Live would have done. "
+        "From Live to Observe during a run is an abort.",
+    )
     paused: bool = Field(False, description="Freezes upward moves only.")
     plan: Plan = Plan()
     analysis: Analysis = Analysis()
@@ -253,5 +258,5 @@ class LatchedSpec(Model):
     model_config = ConfigDict(frozen=True)
     plan: Plan
     analysis: Analysis
-    mode: Literal["Live"] = "Live"
+    mode: Mode = "Live"
     traffic: Traffic = Traffic()

@@ -40,7 +40,9 @@ class RunStatus(Model):
     version: Text = ""
     step: int = Field(0, description="Step of the plan, from 1; 0 before the first.")
     steps: int = 0
+    mode: Annotated[str, Field(max_length=64)] = Field("", description="Live or Observe; empty before the run has fixed it.")
     weight: int = 0
+    virtual_weight: int = Field(0, description="Observe: the weight that the step would have in Live.")
     since: Annotated[str, Field(max_length=64)] = ""
     reason: Annotated[str, Field(max_length=64)] = ""
     spec_digest: Annotated[str, Field(max_length=128)] = ""
@@ -51,8 +53,9 @@ class HistoryEntry(Model):
 
     run: Text
     version: Text = ""
-    outcome: Literal["Succeeded", "RolledBack", "Superseded", "Expired", "Aborted"]
+    outcome: Literal["Succeeded", "RolledBack", "Superseded", "Expired", "Aborted", "Observed"]
     reason: Annotated[str, Field(max_length=64)]
+    message: Annotated[str, Field(max_length=1024)] = ""
     finished: Annotated[str, Field(max_length=64)]
     evidence: Text = Field("", description="Name of the ConfigMap with the evidence's first part.")
     evidence_head: Annotated[str, Field(max_length=128)] = Field("", description="Last hash of the evidence's chain.")

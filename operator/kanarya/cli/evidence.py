@@ -1,4 +1,4 @@
-"""`kanarya evidence`: read the evidence of a run, and check it offline."""
+"""`kanarya evidence`: read the evidence of a run, check it and tell it, offline."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from kanarya.cli.report import report
 from kanarya.cluster.kubernetes import KubernetesApi
 from kanarya.cluster.port import ROLLOUTS, ApiError
 from kanarya.cluster.store import read_evidence
@@ -25,7 +26,9 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
     get.add_argument("--kubeconfig", type=Path)
     get.add_argument("--context")
     verify = actions.add_parser("verify", help="check the chain and judge every entry again")
-    verify.add_argument("file", help="what `evidence get` printed; - for standard input")
+    told = actions.add_parser("report", help="tell what was decided when, and on which numbers")
+    for command in (verify, told):
+        command.add_argument("file", help="what `evidence get` printed; - for standard input")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -36,28 +39,29 @@ def run(arguments: argparse.Namespace) -> int:
             sys.stdout.write(json.dumps(entries, indent=1) + "\n")
             return 0
         text = sys.stdin.read() if arguments.file == "-" else Path(arguments.file).read_text(encoding="utf-8")
-        difference = _difference(entries := json.loads(text))
+        sys.stdout.write(_answer(arguments.action, json.loads(text)) + "\n")
     except RecursionError:
         sys.stderr.write("kanarya evidence: this is no evidence: its brackets are nested without end\n")
         return 1
     except (ApiError, OSError, ValueError) as error:
         sys.stderr.write(f"kanarya evidence: {error}\n")
         return 1
-    if difference:
-        sys.stderr.write(f"kanarya evidence: {difference}\n")
-        return 1
-    sys.stdout.write(f"{len(entries)} entries, chain unbroken, every verdict the same when judged again; head {entries[-1]['hash']}\n")
     return 0
 
 
-def _difference(entries: Any) -> str | None:
-    """Check what came from a file: anything may stand in it."""
+def _answer(action: str, entries: Any) -> str:
+    """Check what came from a file, where anything may stand, and tell it if that is what was asked; raises `ValueError`."""
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries) or not entries:
-        return "this is no evidence: a list of entries is expected, as `evidence get` prints it"
+        raise ValueError("this is no evidence: a list of entries is expected, as `evidence get` prints it")
     try:
-        return first_difference(entries)
+        difference = first_difference(entries)
+        story = report(entries) if action == "report" and difference is None else ""
     except (KeyError, TypeError, AttributeError) as error:
-        return f"this is no evidence: an entry is not as it should be ({type(error).__name__}: {error})"
+        raise ValueError(f"this is no evidence: an entry is not as it should be ({type(error).__name__}: {error})") from error
+    if difference:
+        raise ValueError(difference)
+    checked = f"{len(entries)} entries, chain unbroken, every verdict the same when judged again; head {entries[-1]['hash']}"
+    return f"{story}\n{checked}" if story else checked
 
 
 async def _get(arguments: argparse.Namespace) -> list[dict[str, Any]]:

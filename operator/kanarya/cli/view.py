@@ -34,7 +34,8 @@ def render(rollout: Mapping[str, Any], live: Mapping[str, Any], now: float) -> s
     if run:
         weight = int(run.get("weight", 0))
         filled = round(BAR * weight / 100)
-        lines.append(f"weight {weight:3d} %  [{'#' * filled}{'.' * (BAR - filled)}]  {_step(run)}")
+        virtual = f", observed as if at {run['virtualWeight']} %" if run.get("virtualWeight") else ""
+        lines.append(f"weight {weight:3d} %  [{'#' * filled}{'.' * (BAR - filled)}]  {_step(run)}{virtual}")
     verdicts = live.get("verdicts") or {}
     lines += [_metric(metric, verdicts[metric]) for metric in METRICS if metric in verdicts]
     if live.get("message"):

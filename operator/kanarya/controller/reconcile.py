@@ -25,6 +25,7 @@ from kanarya.controller.status import Report, status_of
 from kanarya.decision.actions import LowerWeight, Notice, RaiseWeight
 from kanarya.decision.counts import Reading
 from kanarya.decision.draft import Decision
+from kanarya.decision.ending import requested_ending
 from kanarya.decision.lifecycle import decide, raised, recover
 from kanarya.decision.state import Run, Stage, State
 from kanarya.decision.world import World
@@ -217,8 +218,8 @@ class Reconciler:
         world = world_of(plan, view, candidate=None if run is None else run.candidate.revision, changed=memory.changed)
         reading = None
         # A run that somebody wants ended does not wait for what Prometheus has to say.
-        aborted = run is not None and annotations.get(names.ABORT) == run.id
-        if run is not None and run.stage is not Stage.ROLLING_BACK and state.stable is not None and not aborted:
+        asked = run is not None and requested_ending(run, plan.spec, annotations.get(names.ABORT, "")) is not None
+        if run is not None and run.stage is not Stage.ROLLING_BACK and state.stable is not None and not asked:
             request = self._request(plan, view, run, world)
             reading = await self._telemetry[plan.latched.analysis.source_name].read(request)
         extras = {

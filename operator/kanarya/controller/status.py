@@ -18,7 +18,6 @@ from kanarya.decision.world import World
 Truth = Literal["True", "False", "Unknown"]
 Judgement = tuple[Truth, str, str]
 """Status, reason and message of a condition."""
-SUMMARIES = {Stage.STEPPING: "Progressing"}
 
 
 @dataclass(frozen=True)
@@ -61,10 +60,16 @@ def _summary(report: Report) -> str:
         return "Refused"
     state = report.state
     if state.run is not None:
-        return SUMMARIES.get(state.run.stage, state.run.stage.value)
+        return _stage(state.run)
     if state.stable is None:
         return "Adopting"
     return state.history[-1].outcome if state.history else "Idle"
+
+
+def _stage(run: Run) -> str:
+    if run.observing and run.stage in (Stage.STEPPING, Stage.SOAKING):
+        return "Observing"
+    return "Progressing" if run.stage is Stage.STEPPING else run.stage.value
 
 
 def _steps(run: Run | None) -> str:
@@ -86,7 +91,9 @@ def _run(run: Run) -> RunStatus:
         version=run.candidate.version[:256],
         step=run.step + 1,
         steps=len(run.spec.plan.steps) if run.spec else 0,
+        mode=run.spec.mode if run.spec else "",
         weight=run.weight,
+        virtual_weight=run.virtual_weight,
         since=timestamp(run.step_since),
         reason=run.reason,
         spec_digest=run.spec_digest,
@@ -99,6 +106,7 @@ def _ended(entry: Ended, rollout: str) -> HistoryEntry:
         version=entry.version[:256],
         outcome=entry.outcome,
         reason=entry.reason,
+        message=entry.message[:1024],
         finished=timestamp(entry.finished),
         evidence=names.evidence(rollout, entry.run, 1),
         evidence_head=entry.evidence_head,
@@ -166,4 +174,5 @@ def _released(state: State) -> Judgement:
     if not state.history:
         return "Unknown", "NeverReleased", "no release has ended yet"
     last = state.history[-1]
-    return ("True" if last.outcome == "Succeeded" else "False"), last.outcome, f"run {last.run}: {last.reason}"
+    said = f"run {last.run}: {last.reason}" + (f": {last.message}" if last.message else "")
+    return ("True" if last.outcome == "Succeeded" else "False"), last.outcome, said

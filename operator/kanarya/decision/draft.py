@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from kanarya.api.rollout import LatchedSpec, RolloutSpec, latched
+from kanarya.api.rollout import LatchedSpec, Mode, RolloutSpec, latched
 from kanarya.decision import evidence
 from kanarya.decision.actions import Action, LowerWeight, Notice
 from kanarya.decision.counts import counts_json, drift_json
@@ -56,6 +56,11 @@ class Draft:
         if self.state.run is None:
             raise AssertionError("no run")
         return self.state.run
+
+    @property
+    def mode(self) -> Mode:
+        """What the run keeps to: as latched, before that as the resource says."""
+        return self.run.spec.mode if self.run.spec else self.spec.mode
 
     @property
     def replicas(self) -> int:

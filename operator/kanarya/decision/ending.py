@@ -2,24 +2,55 @@
 
 from __future__ import annotations
 
-from kanarya.api.rollout import MissingPolicy
+from kanarya.api.rollout import MissingPolicy, RolloutSpec
 from kanarya.decision.actions import LowerWeight, PointStable, WriteSettings
 from kanarya.decision.draft import Draft
 from kanarya.decision.observing import BLOCKING, analysis_of, missing_policies
-from kanarya.decision.state import Ended, Outcome, Stage
+from kanarya.decision.state import Ended, Outcome, Run, Stage
 from kanarya.decision.verdict import Kind, Metric
 
 UNREADY_SECONDS = 60.0
 """A candidate with weight and no ready pod is given up after this."""
 RESTARTS_LIMIT = 2
 HISTORY_LIMIT = 10
+WOULD_PROMOTE = "WouldPromote"
+"""Reason of a run that was only observed, and found good enough."""
 
 
-def ending_of(draft: Draft) -> tuple[Outcome, str, str] | None:
-    """Give the first reason to end the run, as outcome, reason and message."""
-    run, world, now = draft.run, draft.world, draft.now
-    if world.abort == run.id:
+Ending = tuple[Outcome, str, str]
+"""Outcome, reason and message."""
+
+
+def requested_ending(run: Run, spec: RolloutSpec, abort: str) -> Ending | None:
+    """Give the ending that people ask for, which waits for nothing that Prometheus has to say."""
+    if abort == run.id:
         return "Aborted", "AbortRequested", f"annotation kanarya.dev/abort names run {run.id}"
+    if run.spec is not None and not run.observing and spec.mode == "Observe":
+        return "Aborted", "ModeChanged", "spec.mode went from Live to Observe during the run"
+    return None
+
+
+def ending_of(draft: Draft) -> Ending | None:
+    """Give the first reason to end the run. A run that only observes says what it would have done."""
+    requested = requested_ending(draft.run, draft.spec, draft.world.abort)
+    if requested is not None:
+        return requested
+    ending = _reason_to_end(draft)
+    if ending is None or draft.mode == "Live":
+        return ending
+    outcome, reason, message = ending
+    would = {"RolledBack": "rolled back", "Expired": "ended"}.get(outcome)
+    return ending if would is None else ("Observed", reason, f"would have been {would}{_where(draft.run)}: {message}")
+
+
+def _where(run: Run) -> str:
+    if run.spec is None or run.step < 0:
+        return " before the first weight"
+    return f" at step {run.step + 1} of {len(run.spec.plan.steps)}, weight {run.virtual_weight}"
+
+
+def _reason_to_end(draft: Draft) -> Ending | None:
+    run, world, now = draft.run, draft.world, draft.now
     if world.target is None:
         return "RolledBack", "TargetDeleted", "the target Deployment is gone"
     identity = world.target.identity
@@ -34,7 +65,7 @@ def ending_of(draft: Draft) -> tuple[Outcome, str, str] | None:
     return _unavailable(draft) or _breach(draft)
 
 
-def _unavailable(draft: Draft) -> tuple[Outcome, str, str] | None:
+def _unavailable(draft: Draft) -> Ending | None:
     run, pods, now = draft.run, draft.world.pods, draft.now
     if pods.crash_looping:
         return "RolledBack", "CandidateCrashLooping", f"pod {pods.crash_looping} does not stay up"
@@ -44,7 +75,7 @@ def _unavailable(draft: Draft) -> tuple[Outcome, str, str] | None:
             "CandidateRestarting",
             f"the candidate's containers restarted {pods.restarts - run.restarts} times in this step",
         )
-    unready = run.weight > 0 and pods.ready == 0
+    unready = (run.weight or run.virtual_weight) > 0 and pods.ready == 0
     since = (run.unready_since if run.unready_since is not None else now) if unready else None
     draft.update_run(unready_since=since)
     if since is not None and now - since >= UNREADY_SECONDS:
@@ -52,7 +83,7 @@ def _unavailable(draft: Draft) -> tuple[Outcome, str, str] | None:
     return None
 
 
-def _breach(draft: Draft) -> tuple[Outcome, str, str] | None:
+def _breach(draft: Draft) -> Ending | None:
     run, now, analysis = draft.run, draft.now, analysis_of(draft)
     aborting: tuple[Metric, ...] = (*BLOCKING, "drift") if analysis.drift.action == "Abort" else BLOCKING
     if run.stage is Stage.PREFLIGHT:  # pods that have just started are slow: only the steps judge latency
@@ -81,18 +112,24 @@ def _breach(draft: Draft) -> tuple[Outcome, str, str] | None:
 
 
 def roll_back(draft: Draft, outcome: Outcome, reason: str, message: str) -> None:
-    """Take the candidate off the traffic. One write to the route does it; everything else follows."""
+    """Take the candidate off the traffic, for a reason that evidence keeps."""
+    if draft.run.spec is None and draft.verdicts:
+        draft.latch()
+    if draft.run.spec is not None:
+        draft.record("Decision", decision="Rollback", outcome=outcome, reason=reason, message=message, **draft.observed())
+    withdraw(draft, outcome, reason, message)
+
+
+def withdraw(draft: Draft, outcome: Outcome, reason: str, message: str) -> None:
+    """Begin the way back to weight 0. One write to the route does it; everything else follows."""
     run, world, state = draft.run, draft.world, draft.state
     if run.weight or world.route is None or world.route.weight != 0:
         draft.act(LowerWeight(0, rolled_back=run.id))
     if state.stable is not None and world.stable_service != state.stable.revision:
         draft.act(PointStable(state.stable.revision))
-    if run.spec is None and draft.verdicts:
-        draft.latch()
-    if draft.run.spec is not None:
-        draft.record("Decision", decision="Rollback", outcome=outcome, reason=reason, message=message, **draft.observed())
     draft.update_run(stage=Stage.ROLLING_BACK, weight=0, outcome=outcome, reason=reason, message=message, weight_since=draft.now)
-    draft.notice("Normal" if outcome == "Superseded" else "Warning", "RollingBack", f"run {run.id}: {reason}: {message}")
+    if outcome != "Observed":
+        draft.notice("Normal" if outcome == "Superseded" else "Warning", "RollingBack", f"run {run.id}: {reason}: {message}")
     draft.say(reason, message, 0.1)
 
 
@@ -124,10 +161,18 @@ def end(draft: Draft, outcome: Outcome, reason: str, message: str) -> None:
     run = draft.run
     draft.record("RunEnded", outcome=outcome, reason=reason, message=message, weight=0)
     head = draft.state.chain.head if draft.state.chain else ""
-    entry = Ended(run=run.id, version=run.candidate.version, outcome=outcome, reason=reason, finished=draft.now, evidence_head=head)
+    entry = Ended(
+        run=run.id,
+        version=run.candidate.version,
+        outcome=outcome,
+        reason=reason,
+        message=message,
+        finished=draft.now,
+        evidence_head=head,
+    )
     draft.update(run=None, history=(*draft.state.history, entry)[-HISTORY_LIMIT:])
     draft.notice(
-        "Normal" if outcome in ("Succeeded", "Superseded") else "Warning",
+        "Normal" if outcome in ("Succeeded", "Superseded", "Observed") else "Warning",
         outcome,
         f"run {run.id}: {reason}: {message}; evidence {head[:16]}",
     )

@@ -18,6 +18,7 @@ from kanarya.decision.actions import (
     WriteSettings,
 )
 from kanarya.decision.draft import SOON, Decision, Draft
+from kanarya.decision.ending import WOULD_PROMOTE
 from kanarya.decision.keeping import cut, keep_stable
 from kanarya.decision.progress import progress
 from kanarya.decision.stages import SETTLE_SECONDS, enter_step
@@ -128,12 +129,13 @@ def _idle(draft: Draft) -> None:
                 return draft.say("ServiceSelectsTarget", _selecting(draft), 10.0)
             draft.update(scale_down_at=draft.now + SETTLE_SECONDS)
         return draft.say("Idle", "stable serves; waiting for a new revision", _until_tidy(draft))
-    if revision == state.rejected and world.retry != state.last_run:
-        last = state.history[-1] if state.history else None
-        message = (
-            f"revision {revision} was not accepted ({last.reason if last else 'unknown'}); change the template, or set the annotation "
-            f"kanarya.dev/retry={state.last_run}"
-        )
+    last = state.history[-1] if state.history else None
+    found_good = last is not None and last.reason == WOULD_PROMOTE
+    if revision == state.rejected and world.retry != state.last_run and not (found_good and draft.spec.mode == "Live"):
+        reason = last.reason if last else "unknown"
+        way = "set spec.mode to Live" if found_good else "change the template"
+        said = f"was observed: it {last.message}" if last and last.outcome == "Observed" else f"was not accepted ({reason})"
+        message = f"revision {revision} {said}; {way}, or set the annotation kanarya.dev/retry={state.last_run}"
         return draft.say(last.outcome if last else "RolledBack", message, _until_tidy(draft))
     return _begin(draft)
 

@@ -8,9 +8,9 @@ from kanarya.decision import evidence
 from kanarya.decision.actions import EnsureStable, LowerWeight, PointStable, RaiseWeight, WriteSettings
 from kanarya.decision.counts import Counts
 from kanarya.decision.draft import SOON, Draft
-from kanarya.decision.ending import end
+from kanarya.decision.ending import WOULD_PROMOTE, end, withdraw
 from kanarya.decision.observing import BLOCKING, fresh
-from kanarya.decision.state import Stage, State
+from kanarya.decision.state import Run, Stage, State
 from kanarya.decision.verdict import Kind
 
 QUIET_SECONDS = 10.0
@@ -71,15 +71,21 @@ def _go_to(draft: Draft, index: int) -> None:
     run, route = draft.run, draft.world.route
     if run.spec is None or route is None:
         raise AssertionError("a step needs a latched plan and a route")
-    weight = run.spec.plan.steps[index].weight
-    draft.record("Decision", decision="Advance", toStep=index + 1, toWeight=weight, **draft.observed())
+    planned = run.spec.plan.steps[index].weight
+    weight = 0 if run.observing else planned
+    draft.record("Decision", decision="Advance", toStep=index + 1, toWeight=weight, **(_virtually(run, planned) | draft.observed()))
     draft.update_run(restarts=draft.world.pods.restarts, checked=draft.now)
     if weight > run.weight:
         draft.update(intent=weight)
         draft.act(RaiseWeight(weight, route.resource_version))
     else:
         draft.state = enter_step(draft.state.model_copy(update={"intent": weight}), index, draft.now)
-    draft.say("Advancing", f"to weight {weight}", 0.5)
+    draft.say("Advancing", f"to weight {planned}" + (", virtually" if run.observing else ""), 0.5)
+
+
+def _virtually(run: Run, planned: int) -> dict[str, Any]:
+    """Give what an entry of a run that only observes says besides its real weight, 0."""
+    return {"virtualWeight": planned} if run.observing else {}
 
 
 def enter_step(state: State, index: int, now: float) -> State:
@@ -106,7 +112,8 @@ def enter_step(state: State, index: int, now: float) -> State:
     chain = state.chain
     if chain is not None:
         kind = "WeightRestored" if again else "StepEntered"
-        chain = evidence.append(chain, kind, now, {"step": index + 1, "weight": state.intent})
+        virtual = _virtually(run, run.spec.plan.steps[index].weight)
+        chain = evidence.append(chain, kind, now, {"step": index + 1, "weight": state.intent, **virtual})
     return state.model_copy(update={"run": run.model_copy(update=changes), "intent": None, "chain": chain})
 
 
@@ -148,7 +155,7 @@ def stepping(draft: Draft) -> None:
     step = plan.steps[run.step]
     hold = _hold_reason(draft)
     left = run.step_since + step.duration_seconds - draft.now
-    if run.weight < step.weight:  # after a restart or a foreign edit: the step's own weight must be earned again
+    if run.weight < step.weight and not run.observing:  # after a restart or a foreign edit: the step's own weight must be earned again
         return draft.say(*hold, tick) if hold else _go_to(draft, run.step)
     if left > 0:
         reason, message = hold or ("Stepping", f"{left:.0f} s left")
@@ -186,10 +193,13 @@ def soaking(draft: Draft) -> None:
 
 def _promote(draft: Draft) -> None:
     draft.record("Decision", decision="Promote", **draft.observed())
+    if draft.run.observing:
+        message = f"would have been promoted after {draft.now - draft.run.started:.0f} s"
+        return withdraw(draft, "Observed", WOULD_PROMOTE, message)
     draft.update_run(stage=Stage.PROMOTING, reason="Promoting")
     draft.act(EnsureStable(draft.run.candidate.revision, draft.replicas))
     draft.notice("Normal", "Promoting", f"run {draft.run.id}: building the new stable beside the old")
-    draft.say("Promoting", "building the new stable beside the old", SOON)
+    return draft.say("Promoting", "building the new stable beside the old", SOON)
 
 
 def promoting(draft: Draft) -> None:

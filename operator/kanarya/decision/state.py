@@ -17,7 +17,7 @@ from kanarya.decision.counts import Counts, Drift
 
 SCHEMA_VERSION = 1
 
-Outcome = Literal["Succeeded", "RolledBack", "Superseded", "Expired", "Aborted"]
+Outcome = Literal["Succeeded", "RolledBack", "Superseded", "Expired", "Aborted", "Observed"]
 
 
 class Record(BaseModel):
@@ -72,6 +72,16 @@ class Run(Record):
     outcome: Outcome | None = None
     checked: float = Field(0, description="When evidence last got its periodic entry.")
 
+    @property
+    def observing(self) -> bool:
+        """Whether this run only says what it would do: its weight stays 0."""
+        return self.spec is not None and self.spec.mode == "Observe"
+
+    @property
+    def virtual_weight(self) -> int:
+        """The weight that the current step would have in Live, while the run only observes."""
+        return self.spec.plan.steps[self.step].weight if self.observing and self.spec and self.step >= 0 else 0
+
 
 class Ended(Record):
     """How a run ended."""
@@ -80,6 +90,7 @@ class Ended(Record):
     version: str
     outcome: Outcome
     reason: str
+    message: str = ""
     finished: float
     evidence: str = ""
     evidence_head: str = ""

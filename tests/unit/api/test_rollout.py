@@ -59,7 +59,7 @@ def test_the_smallest_spec_has_the_documented_defaults() -> None:
         ({"targetRef": {"name": "fraud", "kind": "StatefulSet"}}, "spec.targetRef.kind: "),
         ({"serviceRef": {"name": "fraud", "port": 65536}}, "spec.serviceRef.port: "),
         ({"replicas": 0}, "spec.replicas: "),
-        ({"mode": "Observe"}, "spec.mode: "),
+        ({"mode": "Watch"}, "spec.mode: "),
         ({"plan": {"steps": []}}, "spec.plan.steps: "),
         ({"plan": {"steps": [{"weight": -1}]}}, "spec.plan.steps.0.weight: "),
         ({"plan": {"steps": [{"weight": 5}, {"weight": 100, "durationSeconds": 0}]}}, "spec.plan.steps.1.durationSeconds: "),
@@ -82,7 +82,7 @@ def test_a_refusal_names_the_field(changes: dict[str, Any], field: str) -> None:
 
 
 def test_everything_wrong_is_said_at_once_but_not_endlessly() -> None:
-    both = refusal(replicas=0, mode="Observe")
+    both = refusal(replicas=0, mode="Watch")
     assert "spec.replicas: " in both
     assert "spec.mode: " in both
     many = refusal(plan={"steps": [{"weight": "x" * 1_000_000}] * 20})

@@ -10,9 +10,10 @@ from kanarya.cluster import names
 from kanarya.cluster.execute import FAULT_POINTS
 from kanarya.cluster.fake import Call
 from kanarya.cluster.port import CONFIGMAPS, DEPLOYMENTS, HTTPROUTES, ROLLOUTS, SERVICES, Conflict, Unavailable
-from kanarya.decision.counts import Missing
+from kanarya.decision.counts import Missing, Reading
 from kanarya.decision.replay import first_difference
 from kanarya.decision.schema import evidence_schema
+from kanarya.telemetry.request import ReadRequest
 from tests.unit.controller.simulation import KEY, NAME, NAMESPACE, Simulation, template
 from tests.unit.decision.play import Traffic
 
@@ -351,3 +352,36 @@ async def test_a_crash_looping_pod_ends_the_run() -> None:
     sim.crash_looping = True
     entry = await sim.ended()
     assert entry["reason"] == "CandidateCrashLooping"
+
+
+@pytest.mark.parametrize("asked", ["abort", "mode"])
+async def test_an_ending_that_people_ask_for_waits_for_no_sample(asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sim = await releasing(10)
+
+    async def hang(request: ReadRequest) -> Reading:
+        raise AssertionError("Prometheus was asked")
+
+    monkeypatch.setattr(sim, "read", hang)
+    if asked == "abort":
+        await sim.annotate(names.ABORT, (await sim.rollout())["status"]["run"]["id"])
+    else:
+        await sim.api.merge_patch(ROLLOUTS, NAMESPACE, NAME, {"spec": {"mode": "Observe"}})
+    await sim.tick()
+    assert await sim.weight() == 0
+    entry = await sim.ended()
+    assert (entry["outcome"], entry["reason"]) == ("Aborted", "AbortRequested" if asked == "abort" else "ModeChanged")
+
+
+async def test_an_observed_release_is_told_in_status_and_event() -> None:
+    sim = await Simulation(spec={"mode": "Observe"}).adopted()
+    await sim.release("v2")
+    status = await sim.until(lambda status: (status.get("run") or {}).get("virtualWeight") == 25)
+    assert (status["summary"], status["run"]["mode"], status["run"]["weight"]) == ("Observing", "Observe", 0)
+    entry = await sim.ended()
+    assert (entry["outcome"], entry["reason"]) == ("Observed", "WouldPromote")
+    assert entry["message"].startswith("would have been promoted after ")
+    assert set(sim.weights) == {0}
+    assert "Observed" in await sim.events()
+    released = next(item for item in (await sim.rollout())["status"]["conditions"] if item["type"] == "Released")
+    assert (released["status"], released["reason"]) == ("False", "Observed")
+    assert entry["message"] in released["message"]

@@ -118,6 +118,7 @@ class Watched(Play):
         assert all(action.weight <= weight for action in lowers), "a downward write raised the weight"
         if raises:
             assert run is not None
+            assert self.state.run is None or not self.state.run.observing, "a run that only observes was given weight"
             first = run.stage is Stage.PREFLIGHT and run.step == -1 and run.weight == 0
             assert good or first, f"raised without proof: {decision.verdicts}"
             assert not lowers
@@ -284,7 +285,12 @@ EVENTS: dict[str, Callable[[Watched, Any], None]] = {
 FATES = ["conflict", "before everything", "after lowering", "before the checkpoint", "after the intent", "after raising"]
 RATES = st.sampled_from([0.0, 0.0, 0.015, 0.06, 0.5])
 QUICK = {"steps": [{"weight": weight, "durationSeconds": 4} for weight in (0, 50, 100)]}
-SPECS = {"default": spec(), "quick": spec(plan=QUICK), "soak": spec(plan={**QUICK, "soakSeconds": 20})}
+SPECS = {
+    "default": spec(),
+    "quick": spec(plan=QUICK),
+    "soak": spec(plan={**QUICK, "soakSeconds": 20}),
+    "observe": spec(plan=QUICK, mode="Observe"),
+}
 ARGUMENTS: dict[str, st.SearchStrategy[Any]] = {
     "errors": RATES,
     "slow": RATES,
@@ -304,6 +310,7 @@ ARGUMENTS: dict[str, st.SearchStrategy[Any]] = {
         {},
         optional={
             "paused": st.booleans(),
+            "mode": st.sampled_from(["Live", "Observe"]),
             "replicas": st.integers(1, 3),
             "plan": st.sampled_from([entry.plan for entry in SPECS.values()]),
         },

@@ -37,7 +37,7 @@ WORD = re.compile(r"[A-Z][a-z]+(?:[A-Z][a-z]*)*")
 NOT_REASONS = {
     *("Normal", "Warning"),  # types of Events
     *("True", "False"),  # what a condition can be
-    *("Rollback", "Abort", "Report"),  # what a spec may ask for
+    *("Rollback", "Abort", "Report", "Live", "Observe"),  # what a spec may ask for
     *("Advance", "Soak", "Promote"),  # decisions, in evidence
     *("Decision", "VerdictChanged", "StepEntered", "WeightRestored", "StableSwitched", "RunEnded", "Checkpoint"),  # entries of evidence
 }
@@ -124,7 +124,7 @@ def test_every_reason_that_asks_for_a_person_is_in_the_troubleshooting_page() ->
     fine = re.compile(
         r"Good|.*Within(Slo|Limit)|AllGood|Valid|StableServes|No(Run|tJudged)|NeverReleased|Adopt(ed|ing)|Idle|Preflight|Advancing|Stepping"
         r"|Soaking|Promot(ed|ing)|Progressing|Unknown|RunStarted|Roll(ingBack|edBack)|Succeeded|Superseded|Aborted|Expired|RollbackResumed"
-        r"|AbortRequested|NewerRevision|BackToStable|Refused"
+        r"|AbortRequested|ModeChanged|NewerRevision|BackToStable|Refused|Observ(ed|ing)|WouldPromote"
     )
     assert sorted(reason for reason in reasons() - named if not fine.fullmatch(reason)) == []
 
