@@ -54,7 +54,7 @@ class LoadStats:
     by_status: Counter[str] = field(init=False)
     by_version: dict[str, dict[str, float]] = field(init=False)
     by_track: Counter[str] = field(init=False)
-    answers: deque[tuple[float, str | None, str | None, int]] = field(init=False)
+    answers: deque[tuple[float, str | None, str | None, int, float]] = field(init=False)
     _latencies: Counter[int] = field(init=False)
     _slowest: float = field(init=False)
 
@@ -97,7 +97,7 @@ class LoadStats:
             seen["last_at"] = now
         if track is not None:
             self.by_track[track] += 1
-        self.answers.append((now, version, track, status))
+        self.answers.append((now, version, track, status, round(milliseconds, 3)))
 
     def to_json(self, in_flight: int) -> dict[str, Any]:
         """Return the document of `GET /stats`."""

@@ -1,4 +1,4 @@
-"""The retry budget: fallbacks may add a tenth to stable's load, not double it."""
+"""The retry budget: requests that the candidate has worked on may add a tenth to stable's load, not double it."""
 
 from __future__ import annotations
 

@@ -141,7 +141,9 @@ class Control:
         if known is not None and (known.service, known.revision) == (service, revision):
             track = known
         else:
-            track = Track(name, service, revision, self._pool(service), Breaker(self._clock), self._clock())
+            pool = self._pool(service)
+            pool.revision = revision
+            track = Track(name, service, revision, pool, Breaker(self._clock), self._clock())
             if revision is not None:
                 self._metrics.watch_breaker(name, revision, lambda: track.breaker.suspended)
         track.series = self._metrics.series(name, revision) if revision is not None else None

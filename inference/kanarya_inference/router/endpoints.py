@@ -11,6 +11,8 @@ from kanarya_inference.router.windows import Clock
 
 REST_SECONDS = 2.0
 """How long a pod that refused a connection is passed over while others are ready: slices learn of a dead node much later."""
+LINGER_SECONDS = 10.0
+"""How long the last endpoints of a revision are tried after all vanished at once: somebody changed or deleted the Service."""
 
 
 @dataclass(slots=True, eq=False)
@@ -21,6 +23,8 @@ class Endpoint:
     port: int
     outstanding: int = 0
     rests_until: float = 0.0
+    pod: str = ""
+    """The pod's name, empty when the slice has none."""
 
     @property
     def authority(self) -> str:
@@ -34,6 +38,9 @@ class Pool:
     def __init__(self, random: Random, clock: Clock) -> None:
         self.synced = False
         """True once the slices have been listed: before that, no endpoint means nothing."""
+        self.revision: str | None = None
+        """The revision that the pods are of: when all vanish at once, its last endpoints are kept for a while, and no other's."""
+        self._vanished_at: float | None = None
         self._random = random
         self._clock = clock
         self._endpoints: list[Endpoint] = []
@@ -42,16 +49,22 @@ class Pool:
     @property
     def ready(self) -> bool:
         """True when there is an endpoint to send to."""
-        return bool(self._endpoints)
+        return bool(self._present())
 
     def update(self, slices: Iterable[dict[str, Any]]) -> None:
         """Take over the addresses of the Service's EndpointSlices; known endpoints keep their counts."""
+        slices = list(slices)
+        found, names = addresses(slices), pod_names(slices)
+        if not found and self._endpoints:
+            self._vanished_at = self._clock() if self._vanished_at is None else self._vanished_at
+            return
+        self._vanished_at = None
         known = {(endpoint.host, endpoint.port): endpoint for endpoint in self._endpoints}
-        self._endpoints = [known.get(address) or Endpoint(*address) for address in addresses(slices)]
+        self._endpoints = [known.get(address) or Endpoint(*address, pod=names.get(address[0], "")) for address in found]
 
     def pick(self, avoid: Endpoint | None = None) -> Endpoint | None:
         """Choose an endpoint other than `avoid`; None when there is none."""
-        endpoints = self._endpoints
+        endpoints = self._present()
         if avoid is not None:
             endpoints = [endpoint for endpoint in endpoints if endpoint is not avoid]
         if self._resting_until:
@@ -62,6 +75,14 @@ class Pool:
         second = int(self._random.random() * (len(endpoints) - 1))
         one, other = endpoints[first], endpoints[second + (second >= first)]
         return one if one.outstanding <= other.outstanding else other
+
+    def _present(self) -> list[Endpoint]:
+        if self._vanished_at is None:
+            return self._endpoints
+        if self._clock() - self._vanished_at >= LINGER_SECONDS:
+            self._endpoints, self._vanished_at = [], None
+        # Pods of a track are named after its revision, whatever the Service selects by now.
+        return [endpoint for endpoint in self._endpoints if self.revision and f"-{self.revision}-" in endpoint.pod]
 
     def rest(self, endpoint: Endpoint) -> None:
         """Pass over an endpoint that could not be reached for a while."""
@@ -100,6 +121,17 @@ def addresses(slices: Iterable[dict[str, Any]]) -> list[tuple[str, int]]:
         if found:
             return list(found)
     return []
+
+
+def pod_names(slices: Iterable[dict[str, Any]]) -> dict[str, str]:
+    """Give the names of the pods behind the addresses of EndpointSlices."""
+    found: dict[str, str] = {}
+    for piece in slices:
+        for endpoint in piece.get("endpoints") or []:
+            reference = endpoint.get("targetRef") or {}
+            if reference.get("kind") == "Pod":
+                found.update(dict.fromkeys(endpoint.get("addresses") or [], str(reference.get("name", ""))))
+    return found
 
 
 def _port(piece: dict[str, Any]) -> int | None:

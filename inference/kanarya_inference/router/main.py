@@ -17,6 +17,7 @@ import uvloop
 
 from kanarya.cluster.kubernetes import KubernetesApi
 from kanarya.cluster.port import ApiError, KubeApi
+from kanarya.cluster.watching import WatchTiming
 from kanarya_inference.router.control import Control
 from kanarya_inference.router.logs import configure_logging
 from kanarya_inference.router.metrics import RouterMetrics
@@ -28,6 +29,9 @@ from kanarya_inference.router.upstream import Upstream
 from kanarya_inference.router.watching import Watching
 from kanarya_inference.router.windows import Clock
 from kanarya_inference.serving import Drain, Listener, serve
+
+WATCH_TIMING = WatchTiming(longest_backoff_seconds=3.0)
+"""Once the API server is back after an outage, a weight may have been lowered already."""
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +62,7 @@ def main(args: argparse.Namespace) -> int:
 
 async def run(args: argparse.Namespace) -> None:
     """Serve until SIGTERM, following the cluster that is configured. Nothing waits for the API server to answer."""
-    await serve_router(args, await KubernetesApi.connect(kubeconfig=args.kubeconfig))
+    await serve_router(args, await KubernetesApi.connect(kubeconfig=args.kubeconfig, watch_timing=WATCH_TIMING))
 
 
 async def serve_router(

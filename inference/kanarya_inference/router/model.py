@@ -67,3 +67,5 @@ class Attempt:
     answer: Answer | None = None
     endpoint: Endpoint | None = None
     problem: str = ""
+    sent: bool = True
+    """False when there was no pod, or no connection to it: nobody has begun to work on the request."""

@@ -85,7 +85,8 @@ class Proxy:
         if track is plan.stable:
             return track, await self._again_on_stable(plan, request, caller, attempt), None
         falls_back = attempt.outcome in FALLBACK_OUTCOMES[plan.settings.fallback] and not caller.gone
-        if not falls_back or not self._budget.spend():
+        # What was never sent is no second try: stable, sized for all traffic, gets a request that nobody else works on.
+        if not falls_back or (attempt.sent and not self._budget.spend()):
             return track, attempt, None
         if track.series is not None:
             track.series.fallbacks[attempt.outcome].inc()

@@ -39,8 +39,10 @@ def is_ours(route: dict[str, Any], rollout: str) -> bool:
 
 def service_parents(route: dict[str, Any]) -> list[dict[str, Any]]:
     """List the route's parentRefs that name a Service."""
-    parents = (route.get("spec") or {}).get("parentRefs") or []
-    return [parent for parent in parents if parent.get("kind") == "Service" and parent.get("group", "") in ("", "core")]
+    spec = route.get("spec")
+    parents = spec.get("parentRefs") if isinstance(spec, dict) else None
+    known = [parent for parent in parents if isinstance(parent, dict)] if isinstance(parents, list) else []
+    return [parent for parent in known if parent.get("kind") == "Service" and parent.get("group", "") in ("", "core")]
 
 
 def read_split(route: dict[str, Any], settings: Settings) -> Split:
@@ -49,8 +51,15 @@ def read_split(route: dict[str, Any], settings: Settings) -> Split:
     Raises
     ------
     RouteRefused
-        An unknown backend, or a feature of HTTPRoute that ml-router does not have.
+        An unknown backend, a feature of HTTPRoute that ml-router does not have, or something else than an HTTPRoute.
     """
+    try:
+        return _read_split(route, settings)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise RouteRefused("a part of the route does not have the shape that HTTPRoute gives it") from error
+
+
+def _read_split(route: dict[str, Any], settings: Settings) -> Split:
     spec = route.get("spec") or {}
     rules = spec.get("rules") or []
     if len(rules) != 1:
@@ -61,7 +70,7 @@ def read_split(route: dict[str, Any], settings: Settings) -> Split:
     for backend in rules[0].get("backendRefs") or []:
         track = services.get(_service_name(backend, route["metadata"].get("namespace")))
         if track is None:
-            raise RouteRefused(f"backend {backend.get('name')!r} is none of {sorted(services)}", backend_known=False)
+            raise RouteRefused(f"backend {backend.get('name')!r:.80} is none of {sorted(services)}", backend_known=False)
         if track in weights:
             raise RouteRefused(f"backend {backend['name']!r} is named twice")
         weights[track] = _weight(backend)
@@ -78,7 +87,7 @@ def _check_rule(spec: dict[str, Any], rule: dict[str, Any]) -> None:
         raise RouteRefused("hostnames are not supported")
     unsupported = sorted(field for field, value in rule.items() if value and field not in _RULE_FIELDS)
     if unsupported:
-        raise RouteRefused(f"not supported in a rule: {', '.join(unsupported)}")
+        raise RouteRefused(f"not supported in a rule: {', '.join(unsupported):.200}")
     for match in rule.get("matches") or []:
         path = match.get("path") or {}
         everything = path.get("type", "PathPrefix") == "PathPrefix" and path.get("value", "/") == "/"
@@ -100,5 +109,5 @@ def _weight(backend: dict[str, Any]) -> int:
     if weight is None:
         return DEFAULT_WEIGHT
     if isinstance(weight, bool) or not isinstance(weight, int) or not 0 <= weight <= 1_000_000:
-        raise RouteRefused(f"weight {weight!r} is not a whole number from 0 to 1,000,000")
+        raise RouteRefused(f"weight {weight!r:.40} is not a whole number from 0 to 1,000,000")
     return weight

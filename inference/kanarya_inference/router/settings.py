@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -18,6 +18,11 @@ class SettingsError(ValueError):
 
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
+Service = Annotated[str, msgspec.Meta(max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z")]
+"""It becomes part of a label selector."""
+
+_WORDS = 300
+"""Longest message: a value that somebody wrote may be part of it."""
 
 
 class _Document(msgspec.Struct, frozen=True, rename="camel"):
@@ -27,14 +32,14 @@ class _Document(msgspec.Struct, frozen=True, rename="camel"):
 class StableTrack(_Document, frozen=True):
     """Stable always has a revision."""
 
-    service: Name
+    service: Service
     revision: Name
 
 
 class CandidateTrack(_Document, frozen=True):
     """`revision` is None while no run is on."""
 
-    service: Name
+    service: Service
     revision: Name | None
 
 
@@ -64,9 +69,6 @@ class Settings(_Document, frozen=True):
         return tuple(bound / 1000 for bound in self.latency_buckets_milliseconds)
 
 
-_decoder = msgspec.json.Decoder(Settings)
-
-
 def read_settings(configmap: dict[str, Any], rollout: str) -> Settings:
     """Read the settings of `rollout` from its ConfigMap.
 
@@ -75,16 +77,14 @@ def read_settings(configmap: dict[str, Any], rollout: str) -> Settings:
     SettingsError
         The document is missing, is not what the schema says, or is meant for another rollout.
     """
-    text = (configmap.get("data") or {}).get(SETTINGS_KEY)
+    data = configmap.get("data")
+    text = data.get(SETTINGS_KEY) if isinstance(data, dict) else None
     if not isinstance(text, str):
         raise SettingsError(f"key {SETTINGS_KEY} is missing")
     _check_version(text)
-    try:
-        settings = _decoder.decode(text)
-    except (msgspec.DecodeError, UnicodeError) as error:
-        raise SettingsError(str(error)) from error
+    settings = _decoded(text, Settings)
     if settings.rollout != rollout:
-        raise SettingsError(f"settings of rollout {settings.rollout!r}, not {rollout!r}")
+        raise SettingsError(f"settings of rollout {settings.rollout!r:.80}, not {rollout!r}")
     if settings.tracks.stable.service == settings.tracks.candidate.service:
         raise SettingsError("both tracks name the same Service")
     _check_buckets(settings.latency_buckets_milliseconds)
@@ -95,11 +95,20 @@ class _Version(msgspec.Struct, rename="camel"):
     schema_version: int
 
 
-def _check_version(text: str) -> None:
+_Known = TypeVar("_Known", Settings, _Version)
+
+
+def _decoded(text: str, kind: type[_Known]) -> _Known:
     try:
-        version = msgspec.json.decode(text, type=_Version).schema_version
+        return msgspec.json.decode(text, type=kind)
     except (msgspec.DecodeError, UnicodeError) as error:
-        raise SettingsError(str(error)) from error
+        raise SettingsError(str(error)[:_WORDS]) from error
+    except RecursionError as error:
+        raise SettingsError("brackets are nested without end") from error
+
+
+def _check_version(text: str) -> None:
+    version = _decoded(text, _Version).schema_version
     if version != SCHEMA_VERSION:
         raise SettingsError(f"schemaVersion {version} is not one this router knows ({SCHEMA_VERSION})")
 

@@ -27,6 +27,10 @@ class _Unreachable(Exception):  # noqa: N818 -- these name what happened
     """No whole answer came because there was no connection, or it broke."""
 
 
+class _NotConnected(_Unreachable):
+    """No connection was made: the request is still here."""
+
+
 class _Stale(_Unreachable):
     """A kept-alive connection had been closed by the pod before our request reached it: nobody's fault."""
 
@@ -63,7 +67,7 @@ class Upstream:
         started = self._clock()
         endpoint = pool.pick(avoid)
         if endpoint is None:
-            return Attempt("unreachable", 0.0, problem="no ready endpoint")
+            return Attempt("unreachable", 0.0, problem="no ready endpoint", sent=False)
         try:
             async with asyncio.timeout(seconds) as deadline:
                 if caller is not None:
@@ -79,7 +83,8 @@ class Upstream:
             return Attempt(outcome, self._clock() - started, endpoint=endpoint, problem=problem)  # type: ignore[arg-type]
         except _Unreachable as error:
             pool.rest(endpoint)
-            return Attempt("unreachable", self._clock() - started, endpoint=endpoint, problem=str(error))
+            sent = not isinstance(error, _NotConnected)
+            return Attempt("unreachable", self._clock() - started, endpoint=endpoint, problem=str(error), sent=sent)
         except _Unsendable as error:
             return Attempt("client_error", self._clock() - started, endpoint=endpoint, problem=str(error))
         except _Unusable as error:
@@ -107,9 +112,9 @@ class Upstream:
                 body = await _whole(response)
                 return Answer(response.status, response.raw_headers, body)
         except aiohttp.ClientConnectorError as error:
-            raise _Unreachable("connection refused") from error
+            raise _NotConnected("connection refused") from error
         except aiohttp.ConnectionTimeoutError as error:
-            raise _Unreachable("no connection in time") from error
+            raise _NotConnected("no connection in time") from error
         except aiohttp.ClientPayloadError as error:
             raise _Unreachable("connection broke in the middle of the answer") from error
         except aiohttp.ClientConnectionError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from time import perf_counter
@@ -22,6 +23,7 @@ Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 PREDICT = "/ml/predict"
+FAULTS = "/ml/faults"
 _JSON = (b"content-type", b"application/json")
 log = logging.getLogger(__name__)
 
@@ -40,7 +42,7 @@ class InferenceApp:
 
     Ready means: sums checked, model loaded, one inference done, not draining. A model that cannot be loaded leaves the
     server up and not ready, so that its reason can be read from `/ml/health`. While draining, predictions are still answered:
-    endpoints take a moment to leave the load balancers.
+    endpoints take a moment to leave the load balancers. With `fault_control` anyone who reaches the server can switch its faults.
     """
 
     def __init__(
@@ -48,12 +50,14 @@ class InferenceApp:
         folder: Path,
         *,
         faults: Faults | None = None,
+        fault_control: bool = False,
         draining: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = perf_counter,
     ) -> None:
         self.metrics = ServerMetrics()
         self._folder = folder
         self._faults = faults or Faults()
+        self._fault_control = fault_control
         self._clock = clock
         self._model: Model | None = None
         self._version_header: list[tuple[bytes, bytes]] = []
@@ -98,6 +102,8 @@ class InferenceApp:
                 await self._predict(receive, send)
             else:
                 await _error(send, 405, f"{PREDICT} answers POST", [(b"allow", b"POST")])
+        elif path == FAULTS and self._fault_control and method == "POST":
+            await self._change_faults(receive, send)
         elif (answer := self._routes.get(path)) is None:
             await _error(send, 404, f"no such path; there are {PREDICT}, {', '.join(self._routes)}")
         elif method == "GET":
@@ -149,6 +155,18 @@ class InferenceApp:
             await _error(send, 500, "the prediction failed; the reason is in the server's log", self._version_header)
         finally:
             self.metrics.request(status, (self._clock() - started) * 1000)
+
+    async def _change_faults(self, receive: Receive, send: Send) -> None:
+        try:
+            self._faults.change(await read_body(receive))
+        except BodyError as error:
+            if error.status is not None:
+                await _error(send, error.status, str(error))
+        except ValueError as error:
+            await _error(send, 422, str(error))
+        else:
+            log.warning("faults changed: %s", self._faults)
+            await _send(send, 200, msgspec.json.encode({"since": time.time()}), [_JSON])
 
     async def _health(self, send: Send) -> None:
         document: dict[str, Any] = {"live": True, "ready": self.ready}

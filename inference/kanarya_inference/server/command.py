@@ -8,7 +8,8 @@ import logging
 import os
 import random
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -46,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser, env: Mapping[str, str] = os.e
         help="share of predictions answered with 500 (KANARYA_FAULT_ERROR_RATE)",
     )
     faults.add_argument("--fault-seed", type=int, default=env.get("KANARYA_FAULT_SEED", "0"), help="which ones fail (KANARYA_FAULT_SEED)")
+    faults.add_argument("--fault-control", action="store_true", help="let POST /ml/faults switch faults while the server runs")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -58,20 +60,21 @@ def main(args: argparse.Namespace) -> int:
         return 2
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(run(args.model, faults, host=args.listen_host, port=args.port, drain_seconds=args.drain_seconds))
+            app = partial(InferenceApp, args.model, faults=faults, fault_control=args.fault_control)
+            runner.run(run(app, host=args.listen_host, port=args.port, drain_seconds=args.drain_seconds))
     except OSError as error:
         sys.stderr.write(f"kanarya-ml serve: {error}\n")
         return 1
     return 0
 
 
-async def run(folder: Path, faults: Faults, *, host: str | None, port: int, drain_seconds: float) -> None:
-    """Serve the artefact in `folder`. Raises `OSError` when the port cannot be bound.
+async def run(make_app: Callable[..., InferenceApp], *, host: str | None, port: int, drain_seconds: float) -> None:
+    """Serve an app, which is made with `draining`. Raises `OSError` when the port cannot be bound.
 
     The model is loaded beside the open port, so that the health path can say from the first moment what is going on.
     """
     drain = Drain()
-    app = InferenceApp(folder, faults=faults, draining=lambda: drain.draining)
+    app = make_app(draining=lambda: drain.draining)
     loading: list[asyncio.Future[None]] = []
 
     def started(_: list[int]) -> None:

@@ -5,7 +5,16 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
+import msgspec
+
 MAX_LATENCY_MILLISECONDS = 60_000.0
+
+
+class Change(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    """Body of `POST /ml/faults`; what it leaves out is switched off."""
+
+    latency_milliseconds: float = 0.0
+    error_rate: float = 0.0
 
 
 @dataclass
@@ -32,6 +41,15 @@ class Faults:
             raise ValueError(f"the fault latency is 0 to {MAX_LATENCY_MILLISECONDS:.0f} milliseconds")
         if not 0 <= self.error_rate <= 1:
             raise ValueError("the fault error rate is a share from 0 to 1")
+
+    def change(self, body: bytes) -> None:
+        """Take the settings of a `Change`, from the next prediction on; raises `ValueError` with a sentence for whoever sent it."""
+        try:
+            wanted = msgspec.json.decode(body, type=Change)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise ValueError(f"the body is a JSON object with latencyMilliseconds and errorRate: {error}") from error
+        Faults(wanted.latency_milliseconds, wanted.error_rate)  # refuses what makes no sense before anything is changed
+        self.latency_milliseconds, self.error_rate = wanted.latency_milliseconds, wanted.error_rate
 
     def fails(self) -> bool:
         """Decide whether this prediction fails."""

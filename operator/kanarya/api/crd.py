@@ -11,6 +11,7 @@ from kanarya.api.rollout import NAME_LIMIT, RolloutSpec
 from kanarya.api.status import RolloutStatus
 
 NAME_TOO_LONG = f"metadata.name must have at most {NAME_LIMIT} characters: names of other objects are made from it"
+NAME_NOT_LABEL = "metadata.name must be lower-case letters, digits and '-', beginning with a letter: Services are named after it"
 _DROPPED = ("title", "discriminator", "additionalProperties", "exclusiveMinimum", "exclusiveMaximum")
 
 
@@ -100,7 +101,10 @@ def custom_resource_definition() -> dict[str, Any]:
             "spec": spec,
             "status": status,
         },
-        "x-kubernetes-validations": [rule(f"self.metadata.name.size() <= {NAME_LIMIT}", NAME_TOO_LONG)],
+        "x-kubernetes-validations": [
+            rule(f"self.metadata.name.size() <= {NAME_LIMIT}", NAME_TOO_LONG),
+            rule("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')", NAME_NOT_LABEL),
+        ],
     }
     return {
         "apiVersion": "apiextensions.k8s.io/v1",

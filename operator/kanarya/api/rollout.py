@@ -30,6 +30,7 @@ LATENCY_ORDER = "sloMilliseconds must be less than abortMilliseconds"
 ERRORS_ORDER = "slo must be less than abort"
 MATCH_ORDER = "slo must be more than abort: more matches are better"
 ROLLBACK_AFTER = "action Rollback needs afterSeconds: how long the data may be missing"
+HOLD_AFTER = "afterSeconds does nothing with action Hold: set action to Rollback, or leave afterSeconds out"
 DRIFT_WEIGHT = "drift.maxWeight must not be more than plan.weightTotal"
 
 
@@ -148,13 +149,17 @@ class DriftLimits(Model):
 class MissingPolicy(Model):
     """What to do while a kind of data is missing."""
 
-    model_config = rules(rule("self.action != 'Rollback' || has(self.afterSeconds)", ROLLBACK_AFTER))
+    model_config = rules(
+        rule("self.action != 'Rollback' || has(self.afterSeconds)", ROLLBACK_AFTER),
+        rule("self.action != 'Hold' || !has(self.afterSeconds)", HOLD_AFTER),
+    )
     action: Literal["Hold", "Rollback"] = "Hold"
     after_seconds: Annotated[int, Field(ge=1, le=604_800)] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         _require(self.action != "Rollback" or self.after_seconds is not None, ROLLBACK_AFTER)
+        _require(self.action != "Hold" or self.after_seconds is None, HOLD_AFTER)
         return self
 
 

@@ -11,9 +11,13 @@ from typing import Any
 
 from kanarya.cli.report import report
 from kanarya.cluster.kubernetes import KubernetesApi
+from kanarya.cluster.objects import printable
 from kanarya.cluster.port import ROLLOUTS, ApiError
 from kanarya.cluster.store import read_evidence
 from kanarya.decision.replay import first_difference
+
+MOST_CHARACTERS = 1000
+"""Longest message: what stands in a file may be part of it."""
 
 
 def add_arguments(sub: argparse.ArgumentParser) -> None:
@@ -39,12 +43,13 @@ def run(arguments: argparse.Namespace) -> int:
             sys.stdout.write(json.dumps(entries, indent=1) + "\n")
             return 0
         text = sys.stdin.read() if arguments.file == "-" else Path(arguments.file).read_text(encoding="utf-8")
-        sys.stdout.write(_answer(arguments.action, json.loads(text)) + "\n")
+        answer = _answer(arguments.action, json.loads(text))
+        sys.stdout.write("".join(f"{printable(line)}\n" for line in answer.split("\n")))
     except RecursionError:
         sys.stderr.write("kanarya evidence: this is no evidence: its brackets are nested without end\n")
         return 1
     except (ApiError, OSError, ValueError) as error:
-        sys.stderr.write(f"kanarya evidence: {error}\n")
+        sys.stderr.write(f"kanarya evidence: {printable(str(error)[:MOST_CHARACTERS])}\n")
         return 1
     return 0
 
@@ -56,7 +61,7 @@ def _answer(action: str, entries: Any) -> str:
     try:
         difference = first_difference(entries)
         story = report(entries) if action == "report" and difference is None else ""
-    except (KeyError, TypeError, AttributeError) as error:
+    except (LookupError, TypeError, AttributeError, ArithmeticError) as error:
         raise ValueError(f"this is no evidence: an entry is not as it should be ({type(error).__name__}: {error})") from error
     if difference:
         raise ValueError(difference)

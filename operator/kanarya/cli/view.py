@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kanarya.cluster.objects import MOST_WEIGHT, printable
 from kanarya.decision.verdict import METRICS
 
 BAR = 40
@@ -23,32 +24,52 @@ def render(rollout: Mapping[str, Any], live: Mapping[str, Any], now: float) -> s
     now
         Epoch seconds.
     """
-    status = rollout.get("status", {})
-    run, stable = status.get("run") or {}, status.get("stable") or {}
+    status = _mapping(rollout.get("status"))
+    run, stable = _mapping(status.get("run")), _mapping(status.get("stable"))
     metadata = rollout["metadata"]
     lines = [
         f"{metadata['namespace']}/{metadata['name']}   {status.get('summary') or 'Unknown'}   {status.get('reason', '')}",
         f"stable {stable.get('version') or stable.get('revision') or '-'}"
-        + (f"   candidate {run['version'] or run['revision']}" if run else ""),
+        + (f"   candidate {run.get('version') or run.get('revision')}" if run else ""),
     ]
     if run:
-        weight = int(run.get("weight", 0))
-        filled = round(BAR * weight / 100)
-        virtual = f", observed as if at {run['virtualWeight']} %" if run.get("virtualWeight") else ""
-        lines.append(f"weight {weight:3d} %  [{'#' * filled}{'.' * (BAR - filled)}]  {_step(run)}{virtual}")
+        total = _whole(_mapping(_mapping(rollout.get("spec")).get("plan")).get("weightTotal")) or 100
+        share, virtual = 100 * _whole(run.get("weight")) / total, 100 * _whole(run.get("virtualWeight")) / total
+        filled = min(round(BAR * share / 100), BAR)
+        observed = f", observed as if at {virtual:g} %" if virtual else ""
+        lines.append(f"weight {share:3g} %  [{'#' * filled}{'.' * (BAR - filled)}]  {_step(run)}{observed}")
     verdicts = live.get("verdicts") or {}
     lines += [_metric(metric, verdicts[metric]) for metric in METRICS if metric in verdicts]
     if live.get("message"):
         lines.append(f"{live['reason']}: {live['message']}")
-    elif status.get("conditions"):
-        progressing: Mapping[str, Any] = next((item for item in status["conditions"] if item["type"] == "Progressing"), {})
-        if progressing.get("message"):
-            lines.append(f"{progressing['reason']}: {progressing['message']}")
+    else:
+        lines += [f"{item.get('reason')}: {item['message']}" for item in _told(_mappings(status.get("conditions")))]
     if live.get("newestSample"):
         lines.append(f"newest sample {max(now - live['newestSample'], 0):.0f} s old")
-    for entry in (status.get("history") or [])[-3:]:
-        lines.append(f"  {entry['finished']}  {entry['run']}  {entry.get('version', '')}  {entry['outcome']}  {entry['reason']}")
-    return "\n".join(lines)
+    for entry in _mappings(status.get("history"))[-3:]:
+        lines.append("  " + "  ".join(str(entry.get(key, "")) for key in ("finished", "run", "version", "outcome", "reason")))
+    return "\n".join(printable(line) for line in lines)
+
+
+def _told(conditions: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Give the conditions worth a line: why the rollout is refused, and what a run waits for."""
+    wanted = [item for item in conditions if item.get("message")]
+    return [
+        item for item in wanted if item.get("type") == "Progressing" or (item.get("type") == "Accepted" and item.get("status") == "False")
+    ]
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _mappings(value: Any) -> list[Mapping[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _whole(value: Any) -> int:
+    """Give a count that a status may hold; 0 for anything else."""
+    return value if isinstance(value, int) and 0 <= value <= MOST_WEIGHT else 0
 
 
 def _step(run: Mapping[str, Any]) -> str:

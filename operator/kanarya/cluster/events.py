@@ -8,7 +8,8 @@ from hashlib import sha256
 from kanarya.cluster.port import EVENTS, AlreadyExists, ApiError, KubeApi, Object
 from kanarya.decision.actions import Notice
 
-NOTE_LIMIT = 1000
+NOTE_BYTES, INSTANCE_BYTES = 1000, 128
+"""The API server counts bytes, and refuses the Event."""
 
 
 def timestamp(seconds: float) -> str:
@@ -33,9 +34,9 @@ def event(rollout: Object, notice: Notice, now: float, instance: str) -> Object:
         "type": notice.type,
         "reason": notice.reason,
         "action": notice.reason,
-        "note": notice.message[:NOTE_LIMIT],
+        "note": _cut(notice.message, NOTE_BYTES),
         "reportingController": "kanarya.dev/operator",
-        "reportingInstance": instance[:128],
+        "reportingInstance": _cut(instance, INSTANCE_BYTES),
         "regarding": {
             "apiVersion": rollout["apiVersion"],
             "kind": rollout["kind"],
@@ -45,6 +46,11 @@ def event(rollout: Object, notice: Notice, now: float, instance: str) -> Object:
             "resourceVersion": metadata.get("resourceVersion", ""),
         },
     }
+
+
+def _cut(text: str, limit: int) -> str:
+    """Cut a text to so many bytes of UTF-8, between two characters."""
+    return text.encode(errors="replace")[:limit].decode(errors="ignore")
 
 
 async def post(api: KubeApi, rollout: Object, notice: Notice, now: float, instance: str) -> None:

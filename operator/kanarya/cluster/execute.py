@@ -17,6 +17,7 @@ from kanarya.cluster.port import (
     AlreadyExists,
     ApiError,
     Conflict,
+    Invalid,
     KubeApi,
     NotFound,
     Object,
@@ -140,7 +141,7 @@ class Executor:
             raise TemplateLost(f"Deployment {plan.spec.target_ref.name} is gone: stable of revision {revision} cannot be built")
         body = objects.stable_deployment(plan, view.target, template, revision, replicas)
         if existing is None:
-            await self._create(DEPLOYMENTS, plan, body)
+            await self._create_stable(plan, body)
             return
         # A merge patch would keep fields that somebody added: the template is replaced whole, and its digest with it.
         annotations = {**existing["metadata"].get("annotations", {}), **body["metadata"]["annotations"]}
@@ -150,6 +151,20 @@ class Executor:
             {"op": "add", "path": "/spec/replicas", "value": replicas},
         ]
         await self._api.json_patch(DEPLOYMENTS, plan.namespace, name, operations)
+
+    async def _create_stable(self, plan: Plan, body: Object) -> None:
+        """Create a stable Deployment; one that only lost our labels gets them back."""
+        try:
+            await self._api.create(DEPLOYMENTS, plan.namespace, body)
+        except AlreadyExists as error:
+            name = body["metadata"]["name"]
+            found = await self._api.get(DEPLOYMENTS, plan.namespace, name)
+            labels = (found or {}).get("metadata", {}).get("labels") or {}
+            if found is None or body["metadata"]["labels"].items() <= labels.items():
+                raise Conflict(f"Deployment {name} appeared meanwhile: {error}") from error
+            if found["spec"]["selector"] != body["spec"]["selector"] or not objects.template_intact(found):
+                raise Invalid(f"Deployment {name} is there already and is not Kanarya's, which needs the name: delete it") from error
+            await self._api.merge_patch(DEPLOYMENTS, plan.namespace, name, {"metadata": {"labels": body["metadata"]["labels"]}})
 
     async def _template(self, plan: Plan, view: View, revision: str, existing: Object | None) -> Object:
         """Find the pod template of a revision: in the target's ReplicaSet, else in one of stable's own."""

@@ -7,7 +7,6 @@ but for a Deployment's `spec.replicas`.
 from __future__ import annotations
 
 import asyncio
-import copy
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -19,6 +18,7 @@ from kanarya.cluster.fake_patches import apply_json_patch, merge
 from kanarya.cluster.fake_rules import (
     content,
     default,
+    duplicate,
     normal,
     scale_of,
     traits,
@@ -88,7 +88,7 @@ class FakeApi:
         """See `KubeApi.get`."""
         _segments(namespace, name)
         call = await self._arrive(Call("get", resource, namespace, name))
-        found = copy.deepcopy(self._kind(resource).get((namespace, name)))
+        found = duplicate(self._kind(resource).get((namespace, name)))
         await self._leave(call)
         return found
 
@@ -98,7 +98,7 @@ class FakeApi:
         """See `KubeApi.list`; sorted by namespace and name."""
         call = await self._arrive(Call("list", resource, namespace, None))
         found = [
-            copy.deepcopy(body)
+            duplicate(body)
             for (place, _), body in sorted(self._kind(resource).items())
             if namespace in {None, place}
             and (labels or {}).items() <= body["metadata"].get("labels", {}).items()
@@ -110,7 +110,7 @@ class FakeApi:
     async def create(self, resource: Resource, namespace: str, body: Object) -> Object:
         """See `KubeApi.create`. Every namespace exists."""
         segment(namespace, "namespace")
-        call = await self._arrive(Call("create", resource, namespace, _name(body), copy.deepcopy(body)))
+        call = await self._arrive(Call("create", resource, namespace, _name(body), duplicate(body)))
         new = self._typed(resource, body)
         metadata = new["metadata"]
         if metadata.get("resourceVersion"):
@@ -142,7 +142,7 @@ class FakeApi:
         name = _name(body)
         _segments(namespace, name)
         assert name is not None  # noqa: S101 -- `_segments` saw to it
-        call = await self._arrive(Call("replace", resource, namespace, name, copy.deepcopy(body)))
+        call = await self._arrive(Call("replace", resource, namespace, name, duplicate(body)))
         return await self._answer(call, self._update(resource, namespace, name, self._typed(resource, body)))
 
     async def merge_patch(
@@ -150,7 +150,7 @@ class FakeApi:
     ) -> Object:
         """See `KubeApi.merge_patch`."""
         _segments(namespace, name)
-        call = await self._arrive(Call("merge_patch", resource, namespace, name, copy.deepcopy(patch), subresource))
+        call = await self._arrive(Call("merge_patch", resource, namespace, name, duplicate(patch), subresource))
         old = self._existing(resource, namespace, name)
         if subresource == "scale":
             return await self._answer(call, self._rescale(resource, old, patch))
@@ -162,7 +162,7 @@ class FakeApi:
         As on an API server, a patch with a `test` that cannot be applied for another reason is a `Conflict` as well.
         """
         _segments(namespace, name)
-        call = await self._arrive(Call("json_patch", resource, namespace, name, copy.deepcopy(list(operations))))
+        call = await self._arrive(Call("json_patch", resource, namespace, name, duplicate(list(operations))))
         old = self._existing(resource, namespace, name)
         try:
             new = apply_json_patch(old, operations)
@@ -182,7 +182,7 @@ class FakeApi:
         if old is not None and not old["metadata"].get("finalizers"):
             self._remove(resource, old)
         elif old is not None and "deletionTimestamp" not in old["metadata"]:
-            new = copy.deepcopy(old)
+            new = duplicate(old)
             new["metadata"].update(deletionTimestamp=self._now(), deletionGracePeriodSeconds=0)
             if "generation" in new["metadata"]:
                 new["metadata"]["generation"] += 1
@@ -230,7 +230,7 @@ class FakeApi:
             await self.after(call)
 
     async def _answer(self, call: Call, body: Object) -> Object:
-        answer = copy.deepcopy(body)
+        answer = duplicate(body)
         await self._leave(call)
         return answer
 
@@ -299,7 +299,7 @@ class FakeApi:
             raise Conflict(f"{resource.plural} {metadata['name']}: resourceVersion is {metadata['resourceVersion']}, not {guard}")
         replicas = merge(old.get("spec", {}), patch.get("spec", {})).get("replicas", 0)
         validate_replicas(replicas)
-        new = copy.deepcopy(old)
+        new = duplicate(old)
         new.setdefault("spec", {})["replicas"] = replicas
         if new != old:
             new["metadata"]["generation"] += 1
@@ -308,7 +308,7 @@ class FakeApi:
     def _store(self, resource: Resource, key: tuple[str, str], new: Object) -> Object:
         """Keep a deep copy and announce it; a write that changes nothing is no write."""
         old = self._kind(resource).get(key)
-        new = copy.deepcopy(new)
+        new = duplicate(new)
         if new == old:
             return old
         new["metadata"]["resourceVersion"] = self._next_version()

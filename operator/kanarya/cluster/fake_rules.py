@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from kanarya.cluster.port import (
     CONFIGMAPS,
@@ -23,6 +23,8 @@ from kanarya.cluster.port import (
     Object,
     Resource,
 )
+
+T = TypeVar("T")
 
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _SERVICE_NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
@@ -110,6 +112,20 @@ def validate_replicas(replicas: object) -> None:
     """Refuse what is no replica count. Raises `Invalid`."""
     whole = isinstance(replicas, int) and not isinstance(replicas, bool)
     _require(whole and replicas >= 0, f"spec.replicas: {replicas!r:.80} is no whole number of at least 0")  # type: ignore[operator]
+
+
+def duplicate(value: T) -> T:
+    """Copy what JSON can say, all of it; several times faster than `copy.deepcopy`, which most of the fake's time went into."""
+    copied: T = _duplicate(value)
+    return copied
+
+
+def _duplicate(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _duplicate(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_duplicate(item) for item in value]
+    return value
 
 
 def normal(body: Object) -> Object:

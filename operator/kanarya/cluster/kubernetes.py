@@ -42,6 +42,8 @@ class KubernetesApi:
         rng: random.Random | None = None,
     ) -> None:
         self._configuration = configuration
+        # Every call gets a connection at once: with a limit, a write of weight 0 would wait for those that others' reads hold.
+        configuration.connection_pool_maxsize = 0
         self._rest = RESTClientObject(configuration)
         self._timeout_seconds = timeout_seconds
         self._watch_timing = watch_timing or WatchTiming()

@@ -17,6 +17,13 @@ from kanarya.decision.state import Identity, State
 BUCKETS_MILLISECONDS = (1, 2, 5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560, 5120)
 
 
+MOST_WEIGHT = 1_000_000
+"""The largest that Gateway API allows."""
+
+_ODD = (AttributeError, KeyError, TypeError, ValueError, OverflowError)
+"""What reading an object of another shape than its kind's ends in: a custom resource is as strict as whoever installed its kind."""
+
+
 class UnusableTarget(Exception):  # noqa: N818 -- reads as the condition it becomes
     """The target cannot be rolled out; the message says what to change."""
 
@@ -90,34 +97,51 @@ def route_weight(plan: Plan, body: Object) -> int | None:
     try:
         (rule,) = body["spec"]["rules"]
         weights = {backend["name"]: int(backend.get("weight", 1)) for backend in rule["backendRefs"]}
-    except (KeyError, TypeError, ValueError):
+    except _ODD:
         return None
     if set(weights) != {names.stable_service(plan.name), names.candidate_service(plan.name)}:
         return None
-    return weights[names.candidate_service(plan.name)]
+    weight = weights[names.candidate_service(plan.name)]
+    return weight if 0 <= weight <= MOST_WEIGHT else None
 
 
 def route_intact(plan: Plan, body: Object) -> bool:
     """Whether the route is exactly what we write, for some weight."""
     weight = route_weight(plan, body)
-    labelled = names.labels(plan.name).items() <= body["metadata"].get("labels", {}).items()
+    labelled = names.labels(plan.name).items() <= (body["metadata"].get("labels") or {}).items()
     return weight is not None and labelled and bool(body["spec"] == route_spec(plan, weight))
 
 
 def route_accepted(body: Object) -> bool:
     """Whether ml-router says that it follows this generation of the route."""
     generation = body["metadata"].get("generation", 0)
-    for parent in body.get("status", {}).get("parents", []):
-        if parent.get("controllerName") != names.ROUTER_CONTROLLER:
-            continue
-        held = {
-            condition.get("type")
-            for condition in parent.get("conditions", [])
-            if condition.get("status") == "True" and condition.get("observedGeneration", 0) >= generation
-        }
-        if {"Accepted", "ResolvedRefs"} <= held:
-            return True
-    return False
+    try:
+        return any(_accepts(parent, generation) for parent in body.get("status", {}).get("parents", []))
+    except _ODD:
+        return False
+
+
+def _accepts(parent: Object, generation: int) -> bool:
+    held = {
+        condition.get("type")
+        for condition in parent.get("conditions", [])
+        if condition.get("status") == "True" and condition.get("observedGeneration", 0) >= generation
+    }
+    return parent.get("controllerName") == names.ROUTER_CONTROLLER and {"Accepted", "ResolvedRefs"} <= held
+
+
+def released_rules(body: Object) -> list[Object] | None:
+    """Give the route's rules with all weight on stable, working from the route alone; None when they do not name stable."""
+    stable = names.stable_service(body["metadata"]["labels"][names.ROLLOUT])
+    try:
+        rules: list[Object] = deepcopy(body["spec"]["rules"])
+        backends: list[Object] = [backend for rule in rules for backend in rule["backendRefs"]]
+        total = sum(int(backend.get("weight", 1)) for backend in backends) or 100
+        for backend in backends:
+            backend["weight"] = total if backend["name"] == stable else 0
+    except _ODD:
+        return None
+    return rules if any(backend["name"] == stable for backend in backends) else None
 
 
 # -- Services -------------------------------------------------------------------------------------------------------------
@@ -168,14 +192,24 @@ def selects(body: Object | None, template: Object) -> bool:
 # -- workloads ------------------------------------------------------------------------------------------------------------
 
 
+def images(template: Object) -> tuple[str, ...]:
+    """Give the images of a pod template's containers."""
+    return tuple(str(container.get("image", "")) for container in template["spec"]["containers"])
+
+
+def printable(text: str) -> str:
+    """Give a text that can stand in a log, an Event and a terminal: control and direction characters become `?`."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
 def identity(revision: str, template: Object) -> Identity:
     """Give what a pod template is: its revision, its version for people, its images."""
-    images = tuple(container["image"] for container in template["spec"]["containers"])
+    found = images(template)
     version = template.get("metadata", {}).get("labels", {}).get("app.kubernetes.io/version", "")
     if not version:
-        without_digest = images[0].partition("@")[0]
+        without_digest = found[0].partition("@")[0]
         version = without_digest.rsplit("/", 1)[-1].partition(":")[2]
-    return Identity(revision=revision, version=version, images=images)
+    return Identity(revision=revision, version=printable(version), images=found)
 
 
 def stable_template(plan: Plan, target: Object, replicaset_template: Object, revision: str) -> Object:
@@ -228,10 +262,10 @@ def stable_identity(body: Object) -> Identity | None:
         return None
     annotations = metadata.get("annotations", {})
     try:
-        images = tuple(str(image) for image in json.loads(annotations.get(names.IMAGES, "[]")))
+        found = tuple(str(image) for image in json.loads(annotations.get(names.IMAGES, "[]")))
     except (ValueError, TypeError, RecursionError):
-        images = ()
-    return Identity(revision=revision, version=annotations.get(names.VERSION, ""), images=images)
+        found = ()
+    return Identity(revision=revision, version=printable(annotations.get(names.VERSION, "")), images=found)
 
 
 # -- the router's settings ------------------------------------------------------------------------------------------------
@@ -270,6 +304,13 @@ def config_map(plan: Plan, name: str, key: str, document: Any, extra: Mapping[st
 def read_document(body: Object | None, key: str) -> Any | None:
     """Read the JSON document of a ConfigMap; None when it is absent or unreadable."""
     try:
-        return json.loads((body or {})["data"][key])
-    except (KeyError, TypeError, ValueError, RecursionError):  # the last: brackets nested without end
+        return json.loads(read_text(body, key))
+    except (ValueError, RecursionError):  # the last: brackets nested without end
         return None
+
+
+def read_text(body: Object | None, key: str) -> str:
+    """Read an entry of a ConfigMap; empty when it is absent."""
+    data = (body or {}).get("data")
+    text = data.get(key) if isinstance(data, dict) else None
+    return text if isinstance(text, str) else ""

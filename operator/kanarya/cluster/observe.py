@@ -22,6 +22,13 @@ from kanarya.cluster.port import (
 from kanarya.decision.state import Identity
 from kanarya.decision.world import Pods, Route, Stable, Target, World
 
+MOST_IMAGE_CHARACTERS = 1024
+"""References to images are shorter: 255 for the name, 128 for the tag, 71 for the digest."""
+
+
+class NameTaken(UnusableTarget):
+    """Somebody else's object has a name that we need; the message says what to change."""
+
 
 @dataclass(frozen=True)
 class View:
@@ -118,6 +125,42 @@ def check_target(view: View) -> None:
         raise UnusableTarget("the target's selector has matchExpressions: a Service cannot select by them, use matchLabels only")
     if names.TRACK in selector.get("matchLabels", {}) or view.target["metadata"].get("labels", {}).get(names.TRACK) == "stable":
         raise UnusableTarget("the target is a stable Deployment of Kanarya itself: name the Deployment that your chart renders")
+    _check_template(view.target["spec"]["template"])
+
+
+def _check_template(template: Object) -> None:
+    if any(len(image) > MOST_IMAGE_CHARACTERS for image in objects.images(template)):
+        raise UnusableTarget(f"an image of the target's pods has more than {MOST_IMAGE_CHARACTERS} characters: no registry has such a name")
+    taken = {names.ROLLOUT, names.TRACK, names.REVISION} & (template.get("metadata", {}).get("labels") or {}).keys()
+    if taken:
+        raise UnusableTarget(
+            f"the target's pods have the label {min(taken)}: Kanarya's own Services would select them, take it out of the template"
+        )
+
+
+def check_free(plan: Plan, view: View) -> None:
+    """Refuse to begin where objects of others have the names that ours need.
+
+    Raises
+    ------
+    NameTaken
+        With what to change.
+    """
+    client = plan.spec.service_ref.name
+    if names.ROLLOUT in ((view.services.get(client) or {}).get("metadata", {}).get("labels") or {}):
+        raise NameTaken(f"Service {client} is one that Kanarya made: name the Service that clients call in spec.serviceRef")
+    tracks = (names.stable_service(plan.name), names.candidate_service(plan.name))
+    found: list[tuple[str, str, Object | None]] = [
+        ("HTTPRoute", plan.name, view.route),
+        *(("Service", track, view.services.get(track)) for track in tracks),
+        ("ConfigMap", names.settings(plan.name), view.settings),
+    ]
+    for kind, name, body in found:
+        if body is not None and (body["metadata"].get("labels") or {}).get(names.ROLLOUT) != plan.name:
+            raise NameTaken(
+                f"{kind} {name} is there already and is not Kanarya's, which needs the name: delete it, give the rollout another name, "
+                f"or, if it is from an earlier rollout, label it {names.ROLLOUT}={plan.name}"
+            )
 
 
 def world_of(plan: Plan, view: View, *, candidate: str | None, changed: float) -> World:
@@ -138,7 +181,7 @@ def world_of(plan: Plan, view: View, *, candidate: str | None, changed: float) -
     return World(
         target=None if target is None else Target(current_revision(view), target["spec"].get("replicas", 1), changed),
         pods=_pods(view, candidate),
-        stables=_stables(view),
+        stables=_stables(plan, view),
         stable_service=stable_service,
         candidate_service=candidate_service,
         stable_endpoints=own,
@@ -172,11 +215,14 @@ def _ports_intact(plan: Plan, body: Object | None) -> bool:
     return len(ports) == 1 and ports[0].get("port") == plan.spec.service_ref.port and ports[0].get("name") == "http"
 
 
-def _stables(view: View) -> dict[str, Stable]:
+def _stables(plan: Plan, view: View) -> dict[str, Stable]:
+    """Give the stable Deployments by revision. One that has only our labels, such as somebody's copy, is not ours."""
     found: dict[str, Stable] = {}
     for body in view.stables:
         known = objects.stable_identity(body)
         if known is None or body["metadata"].get("deletionTimestamp"):
+            continue
+        if body["metadata"]["name"] != names.stable_deployment(plan.name, known.revision):
             continue
         status = body.get("status", {})
         current = status.get("observedGeneration", 0) >= body["metadata"].get("generation", 0)
@@ -245,8 +291,14 @@ def _pods(view: View, candidate: str | None) -> Pods:
         conditions = {item.get("type"): item.get("status") for item in status.get("conditions", [])}
         ready += conditions.get("Ready") == "True"
         started: list[Object] = status.get("containerStatuses", [])
-        restarts += sum(int(container.get("restartCount", 0)) for container in started)
+        restarts += sum(int(container.get("restartCount", 0)) - _lost(container) for container in started)
         for container in (*status.get("initContainerStatuses", []), *started):
             if container.get("state", {}).get("waiting", {}).get("reason") == "CrashLoopBackOff":
                 crashing = pod["metadata"]["name"]
     return Pods(ready, restarts, crashing)
+
+
+def _lost(container: Object) -> bool:
+    """Whether the container's last end is one that nobody saw, as when its node went down: no fault of the candidate's."""
+    reason = container.get("lastState", {}).get("terminated", {}).get("reason")
+    return int(container.get("restartCount", 0)) > 0 and reason in ("Unknown", "ContainerStatusUnknown")

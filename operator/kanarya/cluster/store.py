@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,14 +13,18 @@ from pydantic import ValidationError
 from kanarya.cluster import names, objects
 from kanarya.cluster.execute import write_config_map
 from kanarya.cluster.objects import Plan
-from kanarya.cluster.port import CONFIGMAPS, AlreadyExists, KubeApi, Object
+from kanarya.cluster.port import CONFIGMAPS, AlreadyExists, Invalid, KubeApi, Object
 from kanarya.decision import evidence
+from kanarya.decision.plausible import MOST_ATTEMPTS, implausible
 from kanarya.decision.state import SCHEMA_VERSION, Chain, State
 
 CHECKPOINT_KEY, EVIDENCE_KEY = "checkpoint.json", "evidence.json"
 RUNS_KEPT = 5
 PART_BYTES = 200_000
 """A part is closed when it has grown to this: a ConfigMap holds at most 1 MiB, and an open part is written again with each entry."""
+
+MOST_FOREIGN_PARTS = 10
+"""How many names of parts in a row may be taken by others."""
 
 
 class CheckpointTooNew(Exception):  # noqa: N818 -- reads as the condition it becomes
@@ -34,10 +39,11 @@ class Loaded:
     problem: str = ""
 
 
-async def load(api: KubeApi, plan: Plan, uid: str) -> Loaded:
+async def load(api: KubeApi, plan: Plan, uid: str, *, now: float = math.inf) -> Loaded:
     """Read the checkpoint of the rollout with this uid.
 
-    A checkpoint of an earlier rollout of the same name gives its memory of what was rejected, not its run.
+    A checkpoint of an earlier rollout of the same name gives its memory of what was rejected, not its run. One that the operator
+    cannot have written, such as one with times after `now` (epoch seconds), counts as unreadable.
 
     Raises
     ------
@@ -54,10 +60,14 @@ async def load(api: KubeApi, plan: Plan, uid: str) -> Loaded:
             f"{SCHEMA_VERSION}: upgrade the operator"
         )
     try:
-        state = State.model_validate(document)
-    except ValidationError:
-        problem = f"ConfigMap {names.checkpoint(plan.name)} is not readable; beginning from what the cluster shows"
-        return Loaded(await _begin_again(api, plan, uid), problem)
+        state = State.model_validate_json(objects.read_text(body, CHECKPOINT_KEY), strict=True)
+        problem = implausible(state, now)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        problem = f"{'.'.join(str(part) for part in first['loc'])[:100] or 'the document'}: {first['msg'][:200]}"
+    if problem:
+        sentence = f"ConfigMap {names.checkpoint(plan.name)} is not readable ({problem}); beginning from what the cluster shows"
+        return Loaded(await _begin_again(api, plan, uid), sentence)
     if state.uid != uid:
         keep = ("attempted", "attempts", "rejected", "last_run", "history")
         return Loaded(State(uid=uid, **{key: getattr(state, key) for key in keep}))
@@ -67,12 +77,13 @@ async def load(api: KubeApi, plan: Plan, uid: str) -> Loaded:
 async def _begin_again(api: KubeApi, plan: Plan, uid: str) -> State:
     """Give the state of a rollout without a checkpoint: run ids go on from the newest evidence, so that none is used twice."""
     found = await api.list(CONFIGMAPS, plan.namespace, labels={names.ROLLOUT: plan.name}, label_exists=names.RUN)
+    found = [body for body in found if _part(body) is not None]
     if not found:
         return State(uid=uid)
     newest = max(found, key=lambda body: str(body["metadata"].get("creationTimestamp", "")))
     run = newest["metadata"]["labels"][names.RUN]
     revision, _, attempt = run.rpartition("-")
-    if not attempt.isdecimal():
+    if not revision or not attempt.isdecimal() or int(attempt) > MOST_ATTEMPTS:
         return State(uid=uid)
     return State(uid=uid, attempted=revision, attempts=int(attempt), last_run=run)
 
@@ -97,14 +108,15 @@ class EvidenceStore:
         parts = await self._parts(plan, chain.run)
         part, document = self._open(plan, chain.run, parts)
         written = [entry.get("sequence") for stored in parts for entry in _entries(stored)]
-        last = max((number for number in written if isinstance(number, int)), default=0)
+        # A larger number than the chain's own was put there by somebody else: it must not keep our entries out.
+        last = max((number for number in written if type(number) is int and number <= chain.sequence), default=0)
         fresh = [entry for entry in chain.outbox if entry["sequence"] > last]
         while fresh:
             document["entries"].append(fresh.pop(0))
             full = len(json.dumps(document)) >= PART_BYTES
             if full or not fresh:
                 document["closed"] = full
-                await self._write(plan, chain.run, part, document)
+                part = await self._write(plan, chain.run, part, document)
             if full:
                 part, document = part + 1, self._empty(plan, chain.run, part + 1)
         if not parts:
@@ -118,7 +130,8 @@ class EvidenceStore:
             return 1, self._empty(plan, run, 1)
         last = _part(parts[-1]) or 0
         document = objects.read_document(parts[-1], EVIDENCE_KEY)
-        if parts[-1].get("immutable") or not isinstance(document, dict) or not isinstance(document.get("entries"), list):
+        full = len(objects.read_text(parts[-1], EVIDENCE_KEY)) >= PART_BYTES
+        if parts[-1].get("immutable") or full or not isinstance(document, dict) or not isinstance(document.get("entries"), list):
             return last + 1, self._empty(plan, run, last + 1)
         return last, document
 
@@ -134,16 +147,30 @@ class EvidenceStore:
             "entries": [],
         }
 
-    async def _write(self, plan: Plan, run: str, part: int, document: dict[str, Any]) -> None:
-        body = objects.config_map(plan, names.evidence(plan.name, run, part), EVIDENCE_KEY, document, {names.RUN: run})
-        body["data"][EVIDENCE_KEY] = json.dumps(document, sort_keys=True)
-        if document["closed"]:
-            body["immutable"] = True
-        try:
-            await self._api.create(CONFIGMAPS, plan.namespace, body)
-        except AlreadyExists:
-            patch: Object = {"data": body["data"], "immutable": document["closed"]}
-            await self._api.merge_patch(CONFIGMAPS, plan.namespace, body["metadata"]["name"], patch)
+    async def _write(self, plan: Plan, run: str, part: int, document: dict[str, Any]) -> int:
+        """Write a part under its own number, or the first one after it that nobody else's ConfigMap has; returns the number."""
+        for number in range(part, part + MOST_FOREIGN_PARTS):
+            document["part"] = number
+            body = objects.config_map(plan, names.evidence(plan.name, run, number), EVIDENCE_KEY, document, {names.RUN: run})
+            body["data"][EVIDENCE_KEY] = json.dumps(document, sort_keys=True)
+            if document["closed"]:
+                body["immutable"] = True
+            try:
+                await self._api.create(CONFIGMAPS, plan.namespace, body)
+            except AlreadyExists:
+                if not await self._is_open(plan, run, body["metadata"]["name"]):
+                    continue
+                patch: Object = {"data": body["data"], "immutable": document["closed"]}
+                await self._api.merge_patch(CONFIGMAPS, plan.namespace, body["metadata"]["name"], patch)
+            return number
+        raise Invalid(
+            f"the names of evidence of run {run} are taken by ConfigMaps that are not Kanarya's, from part {part} on: delete them"
+        )
+
+    async def _is_open(self, plan: Plan, run: str, name: str) -> bool:
+        body = await self._api.get(CONFIGMAPS, plan.namespace, name)
+        labels = {} if body is None else body["metadata"].get("labels", {})
+        return body is not None and not body.get("immutable") and (labels.get(names.ROLLOUT), labels.get(names.RUN)) == (plan.name, run)
 
     async def _prune(self, plan: Plan) -> None:
         """Keep the evidence of the last runs."""
@@ -176,7 +203,7 @@ def _part(body: Object) -> int | None:
     labels = metadata.get("labels", {})
     if not name or not number.isdecimal():
         return None
-    part = int(number)
+    part = int(number[:9])  # our own never get so far; a longer one makes another name and so is none
     return part if metadata["name"] == names.evidence(labels.get(names.ROLLOUT, ""), labels.get(names.RUN, ""), part) else None
 
 

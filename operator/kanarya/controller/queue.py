@@ -19,6 +19,8 @@ Handler = Callable[[Key], Awaitable[float | None]]
 
 log = logging.getLogger(__name__)
 FIRST_RETRY, LONGEST_RETRY = 0.5, 30.0
+URGENT_RETRY = 3.0
+"""Longest time between two tries for a rollout with a run: once the API server is back, a weight may have to go down."""
 
 
 @dataclass
@@ -40,12 +42,22 @@ class Queue:
         Source of jitter.
     on_error
         Told of each failed pass.
+    urgent
+        Tells whether a key is retried every few seconds however often it failed; by default none is.
     """
 
-    def __init__(self, handler: Handler, random: Random, on_error: Callable[[Key, Exception], None] | None = None) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        random: Random,
+        on_error: Callable[[Key, Exception], None] | None = None,
+        *,
+        urgent: Callable[[Key], bool] = lambda _: False,
+    ) -> None:
         self._handler = handler
         self._random = random
         self._on_error = on_error
+        self._urgent = urgent
         self._slots: dict[Key, _Slot] = {}
         self._closed = False
 
@@ -106,7 +118,8 @@ class Queue:
             again = await self._handler(key)
         except Exception as error:  # noqa: BLE001 -- whatever happened, the rollout must be looked at again
             slot.failures += 1
-            delay: float = min(FIRST_RETRY * 2 ** min(slot.failures - 1, 10), LONGEST_RETRY) * self._random.uniform(0.8, 1.2)
+            longest = URGENT_RETRY if self._urgent(key) else LONGEST_RETRY
+            delay: float = min(FIRST_RETRY * 2 ** min(slot.failures - 1, 10), longest) * self._random.uniform(0.8, 1.2)
             if self._on_error is not None:
                 self._on_error(key, error)
             log.warning("pass over %s/%s failed, next try in %.1f s: %s", *key, delay, error or type(error).__name__)

@@ -7,26 +7,29 @@ upward writes are announced in the checkpoint before, and confirmed after.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from kanarya.api.rollout import InvalidSpec, RolloutSpec, parse_spec
 from kanarya.cluster import names
 from kanarya.cluster.events import post
-from kanarya.cluster.execute import Executor, FaultPoint, lower_weight, stop_mirroring
-from kanarya.cluster.objects import Plan, UnusableTarget
-from kanarya.cluster.observe import View, check_target, look, world_of
-from kanarya.cluster.port import HTTPROUTES, ROLLOUTS, Conflict, KubeApi, NotFound, Object
+from kanarya.cluster.execute import Executor, FaultPoint, TemplateLost, lower_weight, stop_mirroring
+from kanarya.cluster.objects import Plan, UnusableTarget, released_rules, route_weight
+from kanarya.cluster.observe import View, check_free, check_target, look, world_of
+from kanarya.cluster.port import HTTPROUTES, ROLLOUTS, Conflict, Forbidden, Invalid, KubeApi, NotFound, Object
 from kanarya.cluster.store import CheckpointTooNew, EvidenceStore, load, save
+from kanarya.controller.acceptance import Refused, check_alone, check_name, salvaged
 from kanarya.controller.metrics import Metrics
 from kanarya.controller.queue import Key
 from kanarya.controller.status import Report, status_of
+from kanarya.controller.turns import Turns
 from kanarya.decision.actions import LowerWeight, Notice, RaiseWeight
 from kanarya.decision.counts import Reading
 from kanarya.decision.draft import Decision
 from kanarya.decision.ending import requested_ending
-from kanarya.decision.lifecycle import decide, raised, recover
+from kanarya.decision.lifecycle import begun, decide, raised, recover
 from kanarya.decision.state import Run, Stage, State
 from kanarya.decision.world import World
 from kanarya.telemetry.collector import ReadRequest
@@ -34,7 +37,12 @@ from kanarya.telemetry.collector import ReadRequest
 log = logging.getLogger(__name__)
 SAVE_SECONDS = 30.0
 RESYNC_SECONDS = 60.0
-REFUSED_SECONDS = 15.0
+REFUSED_SECONDS, REFUSED_WRITE_SECONDS = 15.0, 1.0
+TURNS = 8
+"""Passes that read the cluster, or write anything but a lower weight, at the same time."""
+PATIENCE_SECONDS = 30.0
+"""For so long a pass over a rollout whose candidate has no weight lets others go first."""
+SETTLED_SLACK_SECONDS = 0.05
 
 
 class Telemetry(Protocol):
@@ -45,18 +53,11 @@ class Telemetry(Protocol):
         ...
 
 
-class Refused(Exception):  # noqa: N818 -- reads as the condition it becomes
-    """A rollout is not worked on, for a reason that its owner can change."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
 @dataclass
 class Memory:
     """What the process remembers of one rollout between passes. Losing it costs nothing but a few reads."""
 
+    alone: tuple[str, float] = ("", 0.0)
     plan: Plan | None = None
     state: State | None = None
     saved: Any = None
@@ -68,6 +69,8 @@ class Memory:
     rolling_since: float | None = None
     newest: float | None = None
     told_at: float = 0.0
+    problem: str = ""
+    """What was wrong with the checkpoint, until it is told: a weight may have to go down first."""
 
 
 class Reconciler:
@@ -94,6 +97,7 @@ class Reconciler:
         self._at = at
         self._started = clock()
         self._memories: dict[Key, Memory] = {}
+        self._turns = Turns(TURNS)
 
     def memory(self, key: Key) -> Memory | None:
         """Give what is remembered of a rollout, for people who ask."""
@@ -115,20 +119,20 @@ class Reconciler:
         namespace, name = key
         memory = self._memories.setdefault(key, Memory(changed=self._clock()))
         await self._overdue_rollback(memory)
-        rollout = await self._api.get(ROLLOUTS, namespace, name)
-        if rollout is None:
+        async with self._turns.take(_patience(memory)):
+            rollout = await self._api.get(ROLLOUTS, namespace, name)
+            seen = None if rollout is None else await self._look(rollout, memory)
+        if rollout is None or seen is None:
             await self._orphan(key)
             return None
-        try:
-            plan = await self._plan(rollout, memory)
-            view = await look(self._api, plan)
-            check_target(view)
-        except (Refused, UnusableTarget, CheckpointTooNew) as error:
-            return await self._refuse(rollout, memory, error)
+        if isinstance(seen, Exception):
+            return await self._refuse(rollout, memory, seen)
+        plan, refused, view = seen
         state = memory.state
         if state is None:
             raise AssertionError("a plan comes with a state")
         self._notice_changes(rollout, view, memory)
+        state = self._begun(memory, state)
         world = await self._world(rollout, plan, view, memory, state)
         if memory.decision is None:  # the first pass of this process
             state = recover(state, world, self._clock())
@@ -137,10 +141,15 @@ class Reconciler:
         plan = Plan.of(name, namespace, plan.spec, decision.state)
         memory.plan, memory.decision, memory.decided_at = plan, decision, self._clock()
         memory.newest = None if world.reading is None else world.reading.newest
-        await self._carry_out(plan, view, decision, memory)
-        await self._tell(rollout, world, decision, memory)
+        try:
+            await self._carry_out(plan, view, decision, memory)
+        except (Forbidden, Invalid, TemplateLost) as error:  # trying harder does not help: look again at the usual pace, and say it
+            notice = Notice("Warning", "WriteRefused", str(error))
+            again = None if decision.again is None else max(decision.again, REFUSED_WRITE_SECONDS)
+            decision = replace(decision, reason=notice.reason, message=notice.message, notices=(notice,), again=again)
+        await self._tell(rollout, world, decision, memory, refused)
         self._metrics.show(key, decision, memory.state.run if memory.state else None, self._clock(), memory.newest)
-        return RESYNC_SECONDS if decision.again is None else min(decision.again, RESYNC_SECONDS)
+        return min(RESYNC_SECONDS if decision.again is None else decision.again, RESYNC_SECONDS, _until_settled(world.reading))
 
     # -- before the decision ----------------------------------------------------------------------------------------------
 
@@ -162,55 +171,85 @@ class Reconciler:
     async def _release_route(self, route: Object) -> None:
         """Give all weight to stable, working from the route alone: the plan may never have been known to this process."""
         metadata = route["metadata"]
-        stable = names.stable_service(metadata["labels"][names.ROLLOUT])
-        rules = route["spec"].get("rules", [])
-        total = sum(int(backend.get("weight", 1)) for rule in rules for backend in rule.get("backendRefs", [])) or 100
-        for rule in rules:
-            for backend in rule.get("backendRefs", []):
-                backend["weight"] = total if backend.get("name") == stable else 0
-        if rules:
+        rules = released_rules(route)
+        if rules is None:
+            log.warning(
+                "route %s/%s of a rollout that is gone does not name stable: left as it is", metadata["namespace"], metadata["name"]
+            )
+        else:
             await self._api.merge_patch(HTTPROUTES, metadata["namespace"], metadata["name"], {"spec": {"rules": rules}})
         await stop_mirroring(self._api, metadata["namespace"], metadata["labels"][names.ROLLOUT])
 
-    async def _plan(self, rollout: Object, memory: Memory) -> Plan:
+    async def _look(self, rollout: Object, memory: Memory) -> tuple[Plan, Refused | None, View] | Exception:
+        """Read what a decision needs of the cluster; gives the reason when this rollout is not to be worked on."""
+        try:
+            plan, refused = await self._plan(rollout, memory)
+            view = await look(self._api, plan)
+            if memory.state is None or memory.state.run is None:
+                check_target(view)
+            if memory.state is None or memory.state.stable is None:
+                check_free(plan, view)
+        except (Refused, UnusableTarget, CheckpointTooNew) as error:
+            return error
+        return plan, refused, view
+
+    async def _plan(self, rollout: Object, memory: Memory) -> tuple[Plan, Refused | None]:
+        """Give the plan to work by; raises `Refused`.
+
+        A run under way is not left alone because its rollout was made unusable: it goes on, without rising, by the last spec that
+        could be used, and what is wrong with the newest comes with the plan.
+        """
         metadata = rollout["metadata"]
         namespace, name = metadata["namespace"], metadata["name"]
+        refused: Refused | None = None
+        try:
+            spec = await self._accepted(rollout, memory)
+        except Refused as error:
+            refused = error
+            try:
+                spec = salvaged(rollout.get("spec")) if memory.plan is None else memory.plan.spec.model_copy(update={"paused": True})
+            except InvalidSpec:
+                raise error from None
+        plan = Plan.of(name, namespace, spec, memory.state or State())
+        if memory.state is None or memory.state.uid != metadata["uid"]:
+            loaded = await load(self._api, plan, metadata["uid"], now=self._clock())
+            memory.state, memory.decision, memory.saved = loaded.state, None, None
+            memory.problem = loaded.problem
+            plan = Plan.of(name, namespace, spec, memory.state)
+        memory.plan = plan
+        if refused is not None and memory.state.run is None:
+            raise refused
+        return plan, refused
+
+    async def _accepted(self, rollout: Object, memory: Memory) -> RolloutSpec:
+        """Give the spec of a rollout that can be worked on; raises `Refused`."""
         try:
             spec = parse_spec(rollout.get("spec"))
         except InvalidSpec as error:
             raise Refused("InvalidSpec", str(error)) from error
+        check_name(rollout["metadata"]["name"])
         if spec.analysis.source_name not in self._telemetry:
             known = ", ".join(sorted(self._telemetry)) or "none"
             raise Refused("UnknownSource", f"spec.analysis.sourceName {spec.analysis.source_name!r} is not configured; known: {known}")
-        await self._check_alone(rollout, spec)
-        plan = Plan.of(name, namespace, spec, memory.state or State())
-        if memory.state is None or memory.state.uid != metadata["uid"]:
-            loaded = await load(self._api, plan, metadata["uid"])
-            memory.state, memory.decision, memory.saved = loaded.state, None, None
-            if loaded.problem:
-                await post(self._api, rollout, Notice("Warning", "CheckpointUnreadable", loaded.problem), self._clock(), self._instance)
-            plan = Plan.of(name, namespace, spec, memory.state)
-        memory.plan = plan
-        return plan
-
-    async def _check_alone(self, rollout: Object, spec: RolloutSpec) -> None:
-        """Refuse the younger of two rollouts that want the same target or Service."""
-        metadata = rollout["metadata"]
-        mine = (metadata.get("creationTimestamp", ""), metadata["name"])
-        for other in await self._api.list(ROLLOUTS, metadata["namespace"]):
-            theirs = other.get("spec", {})
-            older = (other["metadata"].get("creationTimestamp", ""), other["metadata"]["name"]) < mine
-            shares = theirs.get("targetRef", {}).get("name") == spec.target_ref.name
-            serves = theirs.get("serviceRef", {}).get("name") == spec.service_ref.name
-            if older and (shares or serves):
-                what = f"Deployment {spec.target_ref.name}" if shares else f"Service {spec.service_ref.name}"
-                raise Refused("TargetTaken", f"{what} already belongs to MLModelRollout {other['metadata']['name']}")
+        uid, now = rollout["metadata"]["uid"], self._clock()
+        if memory.alone[0] != uid or not 0 <= now - memory.alone[1] < RESYNC_SECONDS:
+            # Not at each look: of many rollouts in a namespace every one would read all the others.
+            check_alone(rollout, spec, await self._api.list(ROLLOUTS, rollout["metadata"]["namespace"]))
+            memory.alone = uid, now
+        return spec
 
     def _notice_changes(self, rollout: Object, view: View, memory: Memory) -> None:
         template = None if view.target is None else view.target["spec"]["template"]
         seen = (rollout["metadata"].get("generation"), template)
-        if seen != memory.seen:
-            memory.seen, memory.changed = seen, self._clock()
+        now = self._clock()
+        if seen != memory.seen or memory.changed > now:  # in the future: the clock was set back
+            memory.seen, memory.changed = seen, now
+
+    def _begun(self, memory: Memory, state: State) -> State:
+        """Let nothing that was noted wait for a clock that was set back to catch up."""
+        now = self._clock()
+        self._started, memory.saved_at, memory.told_at = min(self._started, now), min(memory.saved_at, now), min(memory.told_at, now)
+        return begun(state, now)
 
     async def _world(self, rollout: Object, plan: Plan, view: View, memory: Memory, state: State) -> World:
         run = state.run
@@ -221,7 +260,9 @@ class Reconciler:
         asked = run is not None and requested_ending(run, plan.spec, annotations.get(names.ABORT, "")) is not None
         if run is not None and run.stage is not Stage.ROLLING_BACK and state.stable is not None and not asked:
             request = self._request(plan, view, run, world)
-            reading = await self._telemetry[plan.latched.analysis.source_name].read(request)
+            # A source that the operator no longer knows is one that does not answer.
+            source = self._telemetry.get(plan.latched.analysis.source_name)
+            reading = None if source is None else await source.read(request)
         extras = {
             "reading": reading,
             "abort": annotations.get(names.ABORT, ""),
@@ -270,9 +311,11 @@ class Reconciler:
                 await self._executor.carry_out(plan, view, action)
         for action in decision.actions:
             if not isinstance(action, LowerWeight | RaiseWeight):
-                await self._executor.carry_out(plan, view, action)
+                async with self._turns.take(_patience(memory)):
+                    await self._executor.carry_out(plan, view, action)
         if raising is not None:
-            state = await self._raise(plan, view, state, raising)
+            async with self._turns.take(_patience(memory)):
+                state = await self._raise(plan, view, state, raising)
         memory.state = state
         await self._remember(plan, memory, force=raising is not None)
 
@@ -296,29 +339,47 @@ class Reconciler:
             return
         essence = _essence(state)
         if force or essence != memory.saved or now - memory.saved_at >= SAVE_SECONDS:
-            await save(self._api, plan, state)
+            async with self._turns.take(_patience(memory)):
+                await save(self._api, plan, state)
             memory.saved, memory.saved_at = essence, now
             await self._at("after-done" if force else "after-checkpoint")
         if state.chain is not None and state.chain.outbox:
-            await self._evidence.append(plan, state.chain)
+            async with self._turns.take(_patience(memory)):
+                await self._evidence.append(plan, state.chain)
             memory.state = state.model_copy(update={"chain": state.chain.model_copy(update={"outbox": ()})})
             await self._at("after-evidence")
 
-    async def _tell(self, rollout: Object, world: World, decision: Decision, memory: Memory) -> None:
-        for notice in decision.notices:
+    async def _tell(self, rollout: Object, world: World, decision: Decision, memory: Memory, refused: Refused | None) -> None:
+        unreadable = (Notice("Warning", "CheckpointUnreadable", memory.problem),) if memory.problem else ()
+        memory.problem = ""
+        for notice in (*unreadable, *decision.notices):
             log.info("%s/%s %s: %s", rollout["metadata"]["namespace"], rollout["metadata"]["name"], notice.reason, notice.message)
-            await post(self._api, rollout, notice, self._clock(), self._instance)
+            async with self._turns.take(_patience(memory)):
+                await post(self._api, rollout, notice, self._clock(), self._instance)
         if memory.state is None:
             return
-        report = Report(rollout, memory.state, self._clock(), world, decision)
+        refusal = None if refused is None else (refused.reason, str(refused))
+        report = Report(rollout, memory.state, self._clock(), world, decision, refusal)
         await self._write_status(rollout, memory, status_of(report))
 
     async def _refuse(self, rollout: Object, memory: Memory, error: Exception) -> float:
-        """Say why this rollout is not worked on. Whatever weight it has is left alone, except that a rollback goes on."""
+        """Say why this rollout is not worked on. A weight that it has without a run is taken back all the same."""
+        await self._keep_down(rollout, memory)
         reason = error.reason if isinstance(error, Refused) else type(error).__name__
         report = Report(rollout, memory.state or State(), self._clock(), refusal=(reason, str(error)))
         await self._write_status(rollout, memory, status_of(report))
         return REFUSED_SECONDS
+
+    async def _keep_down(self, rollout: Object, memory: Memory) -> None:
+        plan, state = memory.plan, memory.state
+        if plan is None or state is None or state.stable is None or state.run is not None:
+            return
+        route = await self._api.get(HTTPROUTES, plan.namespace, plan.name)
+        if route is not None and route_weight(plan, route) == 0:
+            return
+        await lower_weight(self._api, plan, 0)
+        notice = Notice("Warning", "RouteRepaired", "the route was changed by someone else; it is back at weight 0")
+        await post(self._api, rollout, notice, self._clock(), self._instance)
 
     async def _write_status(self, rollout: Object, memory: Memory, status: dict[str, Any]) -> None:
         before = rollout.get("status", {})
@@ -330,9 +391,26 @@ class Reconciler:
         patch = {**dict.fromkeys(before), **status}
         metadata = rollout["metadata"]
         try:
-            await self._api.merge_patch(ROLLOUTS, metadata["namespace"], metadata["name"], {"status": patch}, subresource="status")
+            async with self._turns.take(_patience(memory)):
+                await self._api.merge_patch(ROLLOUTS, metadata["namespace"], metadata["name"], {"status": patch}, subresource="status")
         except NotFound:
             return
+
+
+def _patience(memory: Memory) -> float:
+    """Give the seconds for which others may go first: none while the candidate has weight, which a look may have to take away.
+
+    That holds for what such a pass writes too: until that is done the next look cannot begin.
+    """
+    run = None if memory.state is None else memory.state.run
+    return 0.0 if run is not None and run.weight > 0 else PATIENCE_SECONDS
+
+
+def _until_settled(reading: Reading | None) -> float:
+    """Give the seconds until samples that were too young for this look can be counted: no breach waits for them and a tick."""
+    if reading is None or reading.newest is None or reading.newest <= reading.until:
+        return math.inf
+    return reading.newest - reading.until + SETTLED_SLACK_SECONDS
 
 
 def _essence(state: State) -> dict[str, Any]:

@@ -7,16 +7,17 @@ nothing else of it is used: no change handlers, no daemons, no patching (docs/de
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from random import SystemRandom
+from random import Random, SystemRandom
 from typing import Any
 
 import kopf
@@ -28,7 +29,7 @@ from kanarya.cluster.port import HTTPROUTES, ROLLOUTS, ApiError, KubeApi
 from kanarya.controller.config import OperatorConfig
 from kanarya.controller.metrics import Metrics
 from kanarya.controller.queue import Key, Queue
-from kanarya.controller.reconcile import Reconciler
+from kanarya.controller.reconcile import Memory, Reconciler
 from kanarya.controller.web import application
 from kanarya.telemetry.collector import Collector
 from kanarya.telemetry.source import PrometheusSource
@@ -57,10 +58,10 @@ class Targets:
     def __init__(self) -> None:
         self._rollouts: dict[Key, str] = {}
 
-    def remember(self, key: Key, spec: Mapping[str, Any]) -> None:
-        """Note the target of a rollout."""
-        reference = spec.get("targetRef")
-        self._rollouts[key] = str(reference.get("name", "")) if isinstance(reference, dict) else ""
+    def remember(self, key: Key, spec: Any) -> None:
+        """Note the target of a rollout, whose spec nobody has checked."""
+        reference = spec.get("targetRef") if isinstance(spec, Mapping) else None
+        self._rollouts[key] = str(reference.get("name", "")) if isinstance(reference, Mapping) else ""
 
     def forget(self, key: Key) -> None:
         """Drop a rollout."""
@@ -91,8 +92,10 @@ def wake_on_events(registry: kopf.OperatorRegistry, queue: Queue, targets: Targe
         for key in targets.of(namespace, str(body.metadata.name)):
             queue.add(key)
 
+    # Both have our label. Clients lose their answers when a track's Service selects something else.
+    @kopf.on.event("", "v1", "services", labels={names.ROLLOUT: kopf.PRESENT}, registry=registry)
     @kopf.on.event("gateway.networking.k8s.io", "v1", "httproutes", labels={names.ROLLOUT: kopf.PRESENT}, registry=registry)
-    async def route(body: kopf.Body, **_: Any) -> None:
+    async def ours(body: kopf.Body, **_: Any) -> None:
         queue.add((str(body.metadata.namespace), body.metadata.labels[names.ROLLOUT]))
 
 
@@ -117,9 +120,11 @@ def log_in(registry: kopf.OperatorRegistry, options: Options) -> None:
         return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
 
 
-async def resync(api: KubeApi, options: Options, queue: Queue, targets: Targets, done: list[float]) -> None:
+async def resync(
+    api: KubeApi, options: Options, queue: Queue, targets: Targets, done: list[float], *, random: Random | None = None
+) -> None:
     """Put every rollout, and every route whose rollout is gone, on the queue now and then: an event may be lost."""
-    random = SystemRandom()
+    random = random or SystemRandom()
     while True:
         pause = RESYNC_SECONDS * random.uniform(0.8, 1.2)
         try:
@@ -137,6 +142,16 @@ async def resync(api: KubeApi, options: Options, queue: Queue, targets: Targets,
         await asyncio.sleep(pause)
 
 
+def has_run(memory: Callable[[Key], Memory | None]) -> Callable[[Key], bool]:
+    """Give what tells whether a rollout has a run, as far as this process knows."""
+
+    def known(key: Key) -> bool:
+        found = memory(key)
+        return found is not None and found.state is not None and found.state.run is not None
+
+    return known
+
+
 def fault_points() -> Any:
     """Give what runs at the executor's named points: nothing, or for tests an abrupt end at the point named in the environment."""
     wanted = os.environ.get("KANARYA_CRASH_AT", "")
@@ -151,6 +166,9 @@ def fault_points() -> Any:
 
 async def run(options: Options) -> int:
     """Run the operator until it is told to stop; returns the exit code."""
+    # An answer of Prometheus is some hundred thousand small objects that live for a second. To look for cycles among them as often as
+    # Python does by default takes as long as to read the answer.
+    gc.set_threshold(50_000, 20, 20)
     api = await KubernetesApi.connect(kubeconfig=options.kubeconfig, context=options.context)
     metrics = Metrics()
     sources = {name: PrometheusSource(config) for name, config in options.config.sources.items()}
@@ -164,7 +182,7 @@ async def run(options: Options) -> int:
         instance=f"{socket.gethostname()}/{os.getpid()}",
         at=fault_points(),
     )
-    queue, targets, synced = Queue(reconciler.reconcile, SystemRandom()), Targets(), [0.0]
+    queue, targets, synced = Queue(reconciler.reconcile, SystemRandom(), urgent=has_run(reconciler.memory)), Targets(), [0.0]
     metrics.queue.set_function(queue.overdue)
     registry = kopf.OperatorRegistry()
     wake_on_events(registry, queue, targets)

@@ -22,7 +22,10 @@ Judgement = tuple[Truth, str, str]
 
 @dataclass(frozen=True)
 class Report:
-    """What is known when status is written. Without a decision the rollout was refused, for `refusal` (reason, message)."""
+    """What is known when status is written.
+
+    Without a decision the rollout was refused, for `refusal` (reason, message); with both, only its newest spec was, and a run goes on.
+    """
 
     rollout: Object
     state: State
@@ -36,7 +39,8 @@ def status_of(report: Report) -> dict[str, Any]:
     """Give the whole status in its JSON form."""
     state, run = report.state, report.state.run
     generation = int(report.rollout["metadata"].get("generation", 0))
-    reason, message = report.refusal or ((report.decision.reason, report.decision.message) if report.decision else ("Unknown", ""))
+    decided = None if report.decision is None else (report.decision.reason, report.decision.message)
+    reason, message = decided or report.refusal or ("Unknown", "")
     serving = None if report.world is None or state.stable is None else report.world.stables.get(state.stable.revision)
     status = RolloutStatus(
         observed_generation=generation,
@@ -48,7 +52,11 @@ def status_of(report: Report) -> dict[str, Any]:
         conditions=_conditions(report, reason, message, generation),
         stable=None
         if state.stable is None
-        else StableStatus(revision=state.stable.revision, version=state.stable.version[:256], images=state.stable.images),
+        else StableStatus(
+            revision=state.stable.revision,
+            version=state.stable.version[:256],
+            images=tuple(image[:1024] for image in state.stable.images[:50]),
+        ),
         run=None if run is None else _run(run),
         history=tuple(_ended(entry, report.rollout["metadata"]["name"]) for entry in state.history),
     )
@@ -56,7 +64,7 @@ def status_of(report: Report) -> dict[str, Any]:
 
 
 def _summary(report: Report) -> str:
-    if report.refusal:
+    if report.decision is None and report.refusal:
         return "Refused"
     state = report.state
     if state.run is not None:
@@ -115,7 +123,7 @@ def _ended(entry: Ended, rollout: str) -> HistoryEntry:
 
 def _conditions(report: Report, reason: str, message: str, generation: int) -> tuple[Condition, ...]:
     judgements: dict[ConditionType, Judgement] = {
-        "Accepted": ("False", reason, message) if report.refusal else ("True", "Valid", "the operator works on this spec"),
+        "Accepted": ("False", *report.refusal) if report.refusal else ("True", "Valid", "the operator works on this spec"),
         "Ready": _ready(report, reason, message),
         "Progressing": _progressing(report, reason, message),
         "Promotable": _promotable(report),
@@ -140,10 +148,8 @@ def _condition(kind: ConditionType, judgement: Judgement, before: Mapping[str, A
 
 def _ready(report: Report, reason: str, message: str) -> Judgement:
     """Stable serves: stays True during a run and after a rollback, so that tools which wait for it do not wait for the release."""
-    if report.refusal:
-        return "False", reason, message
     state, world = report.state, report.world
-    if state.stable is None or world is None:
+    if report.decision is None or state.stable is None or world is None:
         return "False", reason, message
     serving = world.stables.get(state.stable.revision)
     if serving is not None and serving.available > 0 and world.route is not None:
@@ -152,7 +158,7 @@ def _ready(report: Report, reason: str, message: str) -> Judgement:
 
 
 def _progressing(report: Report, reason: str, message: str) -> Judgement:
-    if report.state.run is not None and not report.refusal:
+    if report.state.run is not None and report.decision is not None:
         return "True", reason, message
     return "False", reason, message
 

@@ -9,7 +9,8 @@ from typing import Any, Literal
 from kanarya.api.rollout import LatchedSpec, Mode, RolloutSpec, latched
 from kanarya.decision import evidence
 from kanarya.decision.actions import Action, LowerWeight, Notice
-from kanarya.decision.counts import counts_json, drift_json
+from kanarya.decision.counts import Missing, counts_json, drift_json
+from kanarya.decision.judge import ALL
 from kanarya.decision.state import Run, State
 from kanarya.decision.verdict import Metric, Verdict
 from kanarya.decision.world import World
@@ -66,6 +67,11 @@ class Draft:
     def replicas(self) -> int:
         """Size of both tracks."""
         return self.spec.replicas or self.state.replicas or 1
+
+    @property
+    def missing(self) -> Mapping[str, Missing]:
+        """What telemetry could not see, by metric or `*`; without a look, nothing could be seen."""
+        return {ALL: Missing.SOURCE_DOWN} if self.world.reading is None else self.world.reading.missing
 
     def update(self, **changes: Any) -> None:
         """Change the state."""
@@ -128,7 +134,7 @@ class Draft:
             "drift": drift_json(run.drift),
             "watermark": run.watermark,
             "newestSample": None if reading is None else reading.newest,
-            "missing": {} if reading is None else {key: value.value for key, value in sorted(reading.missing.items())},
+            "missing": {key: value.value for key, value in sorted(self.missing.items())},
             "verdicts": {metric: verdict.as_json() for metric, verdict in self.verdicts.items()},
         }
 

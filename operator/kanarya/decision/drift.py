@@ -12,7 +12,7 @@ from math import log
 
 from kanarya.api.rollout import DriftLimits
 from kanarya.decision.counts import Drift
-from kanarya.decision.verdict import Kind, Verdict
+from kanarya.decision.verdict import Kind, Verdict, eta_of
 
 SAMPLES_PER_BIN = 10
 """PSI of a sample with fewer expected counts in a bin is mostly noise."""
@@ -60,7 +60,7 @@ def judge_drift(limits: DriftLimits, drift: Drift, *, min_samples: float, elapse
     worst = max(scores, key=lambda feature: scores[feature])
     detail = f"mean {overall:.3f}, worst {worst} {scores[worst]:.3f}"
     if have < need:
-        eta = (need - have) / (have / elapsed) if have > 0 and elapsed > 0 else None
+        eta = eta_of(have, need, elapsed)
         return Verdict(Kind.INSUFFICIENT, "TooFewSamples", overall, limits.overall, limits.per_feature, have, need, eta, detail)
     if scores[worst] > limits.per_feature or overall > limits.overall:
         moved = _moved(drift.reference, drift.current, worst)

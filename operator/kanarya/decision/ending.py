@@ -69,6 +69,9 @@ def _unavailable(draft: Draft) -> Ending | None:
     run, pods, now = draft.run, draft.world.pods, draft.now
     if pods.crash_looping:
         return "RolledBack", "CandidateCrashLooping", f"pod {pods.crash_looping} does not stay up"
+    # Restarts go away with their pod: those of the pods that took its place count from there.
+    draft.update_run(restarts=min(run.restarts, pods.restarts))
+    run = draft.run
     if run.spec is not None and pods.restarts - run.restarts >= RESTARTS_LIMIT:
         return (
             "RolledBack",
@@ -125,7 +128,7 @@ def withdraw(draft: Draft, outcome: Outcome, reason: str, message: str) -> None:
     run, world, state = draft.run, draft.world, draft.state
     if run.weight or world.route is None or world.route.weight != 0:
         draft.act(LowerWeight(0, rolled_back=run.id))
-    if state.stable is not None and world.stable_service != state.stable.revision:
+    if state.stable is not None and world.stable_service != state.stable.revision and state.stable.revision in world.stables:
         draft.act(PointStable(state.stable.revision))
     draft.update_run(stage=Stage.ROLLING_BACK, weight=0, outcome=outcome, reason=reason, message=message, weight_since=draft.now)
     if outcome != "Observed":
@@ -140,7 +143,7 @@ def finish_rollback(draft: Draft) -> None:
         raise AssertionError("a run has a stable to go back to, and an outcome")
     if world.route is None or world.route.weight != 0:
         draft.act(LowerWeight(0, rolled_back=run.id))
-    if world.stable_service != stable.revision:
+    if world.stable_service != stable.revision and stable.revision in world.stables:
         draft.act(PointStable(stable.revision))
     if draft.actions:
         return draft.say(run.reason, f"{run.message}; writing weight 0 until it holds", 0.5)

@@ -19,12 +19,20 @@ def keep_route(draft: Draft) -> bool:
         return False
     if route is None or not route.intact or actual > run.weight:
         draft.act(LowerWeight(min(actual, run.weight)))
-    draft.notice("Warning", "RouteRepaired", f"someone else changed the route: weight {actual}, ours {run.weight}")
+    if route is None:
+        what = "someone else deleted the route"
+    elif route.weight is None:
+        what = "someone else changed the backends of the route"
+    else:
+        what = f"someone else changed the route: weight {actual}"
+    draft.notice("Warning", "RouteRepaired", f"{what}, ours {run.weight}")
     draft.record("RouteRepaired", found=actual, ours=run.weight)
     switched = draft.world.stable_service == run.candidate.revision
     if actual < run.weight and not (run.stage is Stage.PROMOTING and switched):
         draft.update(run=cut(run, actual, draft.now, switched=switched))
         return True
+    if actual > run.weight:  # the next rise needs samples newer than this; what was counted of the candidate still stands
+        draft.update_run(weight_since=draft.now, watermark=draft.now)
     return False
 
 
@@ -45,6 +53,14 @@ def keep_stable(draft: Draft, revision: str) -> None:
         draft.act(EnsureStable(revision, draft.replicas))
     if stable is not None and not stable.intact:
         draft.notice("Warning", "StableRepaired", f"the stable Deployment of revision {revision} was changed by someone else")
+    elif stable is not None and stable.replicas != draft.replicas:  # by someone else, or because our own size changed
+        draft.notice("Normal", "StableScaled", f"stable of revision {revision} had {stable.replicas} replicas, not {draft.replicas}")
+
+
+def repair_service(draft: Draft, action: PointStable | PointCandidate, track: str) -> None:
+    """Have a track's Service select the revision again that it had been given already."""
+    draft.act(action)
+    draft.notice("Warning", "ServiceRepaired", f"the {track} Service did not select revision {action.revision} any more")
 
 
 def keep_workloads(draft: Draft) -> None:
@@ -58,9 +74,12 @@ def keep_workloads(draft: Draft) -> None:
     if world.target.replicas != draft.replicas:
         draft.act(ScaleTarget(draft.replicas))
     if world.candidate_service != run.candidate.revision:
-        draft.act(PointCandidate(run.candidate.revision))
+        if run.stage is Stage.PREFLIGHT:
+            draft.act(PointCandidate(run.candidate.revision))
+        else:
+            repair_service(draft, PointCandidate(run.candidate.revision), "candidate")
     if run.stage is not Stage.PROMOTING and world.stable_service != stable.revision:
-        draft.act(PointStable(stable.revision))
+        repair_service(draft, PointStable(stable.revision), "stable")
     promoted = run.stage is Stage.PROMOTING and world.stable_service == run.candidate.revision
     wanted = (run.candidate.revision if promoted else stable.revision, run.candidate.revision)
     if world.settings != wanted or not world.settings_intact:

@@ -8,6 +8,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from kanarya.api.rollout import RolloutSpec
 from kanarya.decision.actions import (
     DeleteStable,
@@ -19,11 +21,11 @@ from kanarya.decision.actions import (
 )
 from kanarya.decision.draft import SOON, Decision, Draft
 from kanarya.decision.ending import WOULD_PROMOTE
-from kanarya.decision.keeping import cut, keep_stable
+from kanarya.decision.keeping import cut, keep_stable, repair_service
 from kanarya.decision.progress import progress
 from kanarya.decision.stages import SETTLE_SECONDS, enter_step
 from kanarya.decision.state import Chain, Run, Stage, State
-from kanarya.decision.world import World
+from kanarya.decision.world import Target, World
 
 
 def decide(spec: RolloutSpec, state: State, world: World, now: float) -> Decision:
@@ -50,12 +52,37 @@ def decide(spec: RolloutSpec, state: State, world: World, now: float) -> Decisio
     return draft.finish()
 
 
+def begun(state: State, now: float) -> State:
+    """Let a run that began in the future begin now: the clock was set back, and nothing may wait until it has caught up."""
+    run = state.run
+    if run is None:
+        return state
+    times = (
+        "started",
+        "weight_since",
+        "step_since",
+        "watermark",
+        "drift_since",
+        "drift_watermark",
+        "within_since",
+        "unready_since",
+        "checked",
+    )
+    ahead: dict[str, Any] = {name: now for name in times if (getattr(run, name) or 0.0) > now}
+    if any(since > now for since in run.missing_since.values()):
+        ahead["missing_since"] = {policy: min(since, now) for policy, since in run.missing_since.items()}
+    return state.model_copy(update={"run": run.model_copy(update=ahead)}) if ahead else state
+
+
 def recover(state: State, world: World, now: float) -> State:
     """Give the state a new process begins with: the lower of the two weights, and no intent that was not carried out.
 
-    A rollback that reached the route, but not the checkpoint, is finished.
+    A rollback that reached the route, but not the checkpoint, is finished. A checkpoint whose stable is not there, while the stable
+    Service selects one that is, does not say what serves: the rollout is adopted anew.
     """
     state = state.model_copy(update={"intent": None})
+    if state.stable is not None and state.stable.revision not in world.stables and world.stable_service in world.stables:
+        return state.model_copy(update={"stable": None, "run": None, "retired": {}, "scale_down_at": None})
     run, route = state.run, world.route
     if run is None or route is None:
         return state
@@ -64,7 +91,7 @@ def recover(state: State, world: World, now: float) -> State:
         message = "the route was already written back when the operator stopped"
         return state.model_copy(update={"run": run.model_copy(update={**changes, "message": message})})
     weight = min(run.weight, route.weight or 0)
-    if weight == run.weight:
+    if run.weight == (route.weight or 0) or run.stage is Stage.ROLLING_BACK:
         return state
     return state.model_copy(update={"run": cut(run, weight, now, switched=world.stable_service == run.candidate.revision)})
 
@@ -85,12 +112,9 @@ def _adopt(draft: Draft) -> None:
         draft.act(LowerWeight(0))
     if target is None:
         return draft.say("TargetNotFound", f"Deployment {draft.spec.target_ref.name} does not exist: create it", None)
-    revision = world.stable_service if world.stable_service in world.stables else None
-    revision = revision or next(iter(sorted(world.stables)), None)
+    revision = _to_adopt(draft, target)
     if revision is None:
-        if target.identity is None:
-            return draft.say("TargetChanging", "the Deployment's controller has not yet acted on its template", SOON)
-        revision = target.identity.revision
+        return draft.say("TargetChanging", "the Deployment's controller has not yet acted on its template", SOON)
     if not draft.state.replicas:
         draft.update(replicas=max(target.replicas, 1))
     _keep_serving(draft, revision)
@@ -103,9 +127,27 @@ def _adopt(draft: Draft) -> None:
         return draft.say("ServiceSelectsTarget", _selecting(draft), SOON)
     if same and target.replicas:
         draft.act(ScaleTarget(0))
-    draft.update(stable=world.stables[revision].identity)
+    draft.update(stable=world.stables[revision].identity, adopting="")
     draft.notice("Normal", "Adopted", f"stable is revision {revision}")
     return draft.say("Adopted", f"stable is revision {revision}", SOON)
+
+
+def _to_adopt(draft: Draft, target: Target) -> str | None:
+    """Give the revision to trust: a stable that is there, else the target's; None while that is not known.
+
+    A clone of our own that has not served yet gives way when its owner changes the template: it is likely to be the reason.
+    """
+    world = draft.world
+    existing = world.stable_service if world.stable_service in world.stables else next(iter(sorted(world.stables)), None)
+    current = None if target.identity is None else target.identity.revision
+    if existing is not None:
+        unfinished = existing == draft.state.adopting and world.stables[existing].available == 0
+        if current in (None, existing) or not unfinished:
+            return existing
+        draft.act(DeleteStable(existing))
+    if current is not None:
+        draft.update(adopting=current)
+    return current
 
 
 def _idle(draft: Draft) -> None:
@@ -182,7 +224,10 @@ def _keep_serving(draft: Draft, revision: str) -> None:
     world = draft.world
     keep_stable(draft, revision)
     if world.stable_service != revision:
-        draft.act(PointStable(revision))
+        if draft.state.stable is None:
+            draft.act(PointStable(revision))
+        else:
+            repair_service(draft, PointStable(revision), "stable")
     if world.candidate_service is None:
         draft.act(PointCandidate(revision))
     route = world.route

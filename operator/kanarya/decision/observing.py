@@ -30,7 +30,7 @@ def observe(draft: Draft) -> None:
         analysis,
         run.counts,
         run.drift,
-        {ALL: Missing.SOURCE_DOWN} if reading is None else reading.missing,
+        draft.missing,
         elapsed=elapsed,
         run_elapsed=draft.now - run.drift_since,
         settled=settled(analysis, elapsed),

@@ -54,7 +54,7 @@ def _problems(draft: Draft) -> list[tuple[str, str]]:
         found.append(("RouteNotOurs", "the route is not yet as we wrote it"))
     elif not route.accepted:
         found.append(("RouteNotAccepted", "ml-router has not accepted the route: are its pods running?"))
-    if world.settings is None or world.settings[1] != run.candidate.revision:
+    if world.settings is None or world.settings[1] != run.candidate.revision or not world.settings_intact:
         found.append(("RouterNotReady", "the router does not know this candidate yet"))
     reading = world.reading
     if reading is None or (not reading.missing and not fresh(draft)):
@@ -133,6 +133,8 @@ def _hold_reason(draft: Draft) -> tuple[str, str] | None:
     route = world.route
     if route is None or not route.intact or not route.accepted or route.weight != run.weight:
         return "RouteNotAccepted", "ml-router has not accepted the route as it is"
+    if not world.settings_intact:
+        return "RouterNotReady", "the router's settings were changed by someone else: what it measures may be something else"
     return None
 
 

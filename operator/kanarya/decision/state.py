@@ -111,6 +111,7 @@ class State(Record):
     schema_version: int = SCHEMA_VERSION
     uid: str = ""
     replicas: int = 0
+    adopting: str = Field("", description="Revision whose clone adoption has begun and not finished.")
     stable: Identity | None = None
     run: Run | None = None
     intent: int | None = Field(None, description="A weight about to be written upwards; dropped after a restart.")

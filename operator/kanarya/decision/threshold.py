@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kanarya.decision.verdict import Kind, Verdict
+from kanarya.decision.verdict import Kind, Verdict, eta_of
 
 FEWEST_BAD = 3
 """No candidate is called bad on fewer bad events than this."""
@@ -38,7 +38,7 @@ def judge_rate(
         What the reason begins with, such as `Errors`.
     """
     if total < need:
-        eta = (need - total) / (total / elapsed) if total > 0 and elapsed > 0 else None
+        eta = eta_of(total, need, elapsed)
         return Verdict(
             Kind.INSUFFICIENT,
             "TooFewSamples",

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
 
 Metric = Literal["errors", "latency", "match", "drift"]
 METRICS: tuple[Metric, ...] = ("errors", "latency", "match", "drift")
+
+
+def eta_of(have: float, need: float, elapsed: float) -> float | None:
+    """Estimate the seconds until there are `need` samples, at the rate of `have` in `elapsed` seconds; None when there is no telling."""
+    eta = (need - have) * elapsed / have if have > 0 and elapsed > 0 else math.inf
+    return eta if math.isfinite(eta) else None
 
 
 class Kind(StrEnum):

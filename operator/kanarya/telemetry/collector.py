@@ -76,8 +76,8 @@ class Collector:
             until,
             traffic.counts,
             drift,
-            traffic.newest,
-            traffic.stable_newest,
+            _on_our_clock(traffic.newest, snapshot),
+            _on_our_clock(traffic.stable_newest, snapshot),
             look.findings.missing,
             look.findings.detail,
             history_lost=lost or traffic.gap,
@@ -119,9 +119,15 @@ class Collector:
         return Interest(frozenset({request.namespace}), prefixes, seconds=usual)
 
     def _look(self, request: ReadRequest, snapshot: Snapshot, until: float) -> Look:
-        span = Span(request.since, request.watermark, until, snapshot.known_from)
+        since = request.since + snapshot.behind  # samples up to there may be from before the weight changed
+        span = Span(since, max(request.watermark, since), until, snapshot.known_from)
         now = self._clock() - self._source.clock_ahead
         return Look(span, now, self._source.config.scrape_interval_seconds, request.tick_seconds, Findings())
+
+
+def _on_our_clock(newest: float | None, snapshot: Snapshot) -> float | None:
+    """Give the time of a sample no later than it can have been taken, by our clock."""
+    return None if newest is None else newest - snapshot.behind
 
 
 def _goes_further_back(snapshot: Snapshot, since: float) -> bool:

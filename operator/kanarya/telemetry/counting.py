@@ -17,6 +17,9 @@ LAG_SECONDS = 2.0
 FUTURE_SECONDS = 30.0
 """A sample so far in the future is refused: whoever wrote it does not know the time."""
 
+MOST_COUNTED = 2.0**53
+"""A larger number is no count: a float cannot go up by one from here. Sums and products of what is smaller stay finite."""
+
 _SAME_START_SECONDS = 0.5
 """Two start times of a process that differ by less are one: the value is computed from a clock that is rounded."""
 
@@ -55,7 +58,12 @@ class Joined:
     duplicate: bool = False
     """Two of the series had samples over the same time."""
     refused: frozenset[float] = frozenset()
-    """Times of samples that are no counts: NaN, infinite, negative, or from the future."""
+    """Times of samples that are no counts (see `is_count`), or that are from the future."""
+
+
+def is_count(value: float) -> bool:
+    """Tell a number that a counter can have from NaN, infinity, what is negative, and what is absurdly large."""
+    return 0 <= value <= MOST_COUNTED
 
 
 class Starts:
@@ -93,7 +101,7 @@ def join(claims: Iterable[tuple[Samples, Starts]], span: Span, now: float) -> Jo
         reached = result[-1][0] if result else -math.inf
         duplicate = duplicate or samples[0][0] <= reached
         for at, value in samples:
-            if not (math.isfinite(value) and value >= 0) or at > now + FUTURE_SECONDS:
+            if not is_count(value) or at > now + FUTURE_SECONDS:
                 refused.add(at)
             elif at > reached:
                 result.append((at, value, starts.at(at)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 from kanarya.decision.counts import Bins, Drift, Missing
@@ -32,7 +31,9 @@ def count_drift(request: ReadRequest, snapshot: Snapshot, look: Look) -> tuple[D
     pods = {pod: series for pod, series in snapshot.of_namespace(request.namespace).items() if request.is_candidate(pod)}
     for pod, series in pods.items():
         for one in series:
-            if one.labels.get("__name__") == profile.REFERENCE_BINS:
+            if len(one.labels.get("feature", "")) > profile.MAX_FEATURE_NAME:
+                findings.add("drift", Missing.NO_REFERENCE, f"A feature's name has more than {profile.MAX_FEATURE_NAME} characters.")
+            elif one.labels.get("__name__") == profile.REFERENCE_BINS:
                 references.append(one)
             elif one.labels.get("__name__") == profile.FEATURE_BINS:
                 key = (pod, one.labels.get("feature", ""), one.labels.get("bin", ""))
@@ -71,7 +72,7 @@ def _reference(series: list[Series], oldest: float, findings: Findings) -> Rows:
         at, value = one.samples[-1]
         if at < oldest:
             continue
-        if not math.isfinite(value) or value < 0:
+        if not counting.is_count(value):
             findings.add("drift", Missing.NOT_A_NUMBER, "The candidate's training reference holds a number that is no count.")
             continue
         row = rows.setdefault(one.labels.get("feature", ""), {})

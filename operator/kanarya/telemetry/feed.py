@@ -20,6 +20,12 @@ SHARE_SECONDS = 1.0
 RETRY_SECONDS = 1.0
 """The shortest time from a failure to the next attempt."""
 
+APART_SECONDS = 60.0
+"""A rollout whose own series are more than can be read is asked about again after this."""
+
+_TOO_MUCH = frozenset({"too_large", "4xx"})
+"""How a source fails when it is asked for more than it, or we, can take."""
+
 _FORGET_SECONDS = 900.0
 """A rollout that has not asked for so long is left out of the query."""
 
@@ -32,6 +38,7 @@ class Source(Protocol):
 
     config: SourceConfig
     clock_ahead: float
+    clock_behind: float
 
     async def query(self, promql: str, at: float) -> list[Series]:
         """Give raw samples, or raise `SourceError`."""
@@ -81,12 +88,17 @@ class Feed:
         self._lock = asyncio.Lock()
         self._last: tuple[Interest, Snapshot, float] | None = None
         self._failure: tuple[SourceError, float] | None = None
+        self._greedy: dict[tuple[str, str], tuple[SourceError, float]] = {}
 
     async def get(self, key: tuple[str, str], interest: Interest, reach: float) -> Snapshot:
         """Give samples of what `interest` names, back to `reach` (epoch seconds) as far as the longest window allows.
 
-        `key` is the rollout (namespace, name). Raises `SourceError`, at once while the last failure is younger than a second.
+        `key` is the rollout (namespace, name). Raises `SourceError`, at once while the last failure is younger than a second. When all
+        rollouts together are too much for one answer, each is asked about apart; one that alone is too much is left out from then on.
         """
+        greedy = self._greedy.get(key)
+        if greedy is not None:
+            return await self._get_apart(key, interest, reach, greedy)
         self._interests[key] = (interest, self._clock())
         async with self._lock:
             last = self._last
@@ -94,9 +106,34 @@ class Feed:
                 return last[1]
             self._forget()
             everyone = united(one for one, _ in self._interests.values())
-            snapshot = await self._ask(everyone, reach)
+            try:
+                snapshot = await self._ask(everyone, reach)
+            except SourceError as error:
+                if error.failure not in _TOO_MUCH or len(self._interests) == 1:
+                    raise
+                return await self._ask_apart(key, interest, reach)
             self._last = (everyone, snapshot, self._clock())
             return snapshot
+
+    async def _get_apart(self, key: tuple[str, str], interest: Interest, reach: float, greedy: tuple[SourceError, float]) -> Snapshot:
+        error, since = greedy
+        if self._young(since, APART_SECONDS):
+            raise SourceError(error.failure, str(error))
+        async with self._lock:
+            return await self._ask_apart(key, interest, reach)
+
+    async def _ask_apart(self, key: tuple[str, str], interest: Interest, reach: float) -> Snapshot:
+        """Ask about one rollout, whether or not the common query has just failed."""
+        try:
+            snapshot = await self._reach_back(interest, reach)
+        except SourceError as error:
+            if error.failure in _TOO_MUCH:
+                self._greedy[key] = (error, self._clock())
+                self._interests.pop(key, None)
+                self._failure = None  # without this rollout the common query is another
+            raise
+        self._greedy.pop(key, None)
+        return snapshot
 
     async def get_alone(self, interest: Interest, reach: float) -> Snapshot:
         """Give samples of one rollout further back than the common query goes. Raises `SourceError`."""
@@ -107,26 +144,30 @@ class Feed:
         if self._failure is not None and self._young(self._failure[1], RETRY_SECONDS):
             # A new one each time: a raised exception collects the frames of whoever catches it.
             raise SourceError(self._failure[0].failure, str(self._failure[0]))
-        usual = _window(interest.seconds)
-        wanted = max(usual, _window(self._clock() - reach))
         try:
-            try:
-                snapshot = await self._look_back(interest, wanted)
-            except SourceError as error:
-                if wanted == usual or error.failure not in {"too_large", "4xx"}:
-                    raise
-                # So much history is more than Prometheus or we can take. It would be asked for again for ever: the span begins again.
-                snapshot = await self._look_back(interest, usual)
+            snapshot = await self._reach_back(interest, reach)
         except SourceError as error:
             self._failure = (error, self._clock())
             raise
         self._failure = None
         return snapshot
 
+    async def _reach_back(self, interest: Interest, reach: float) -> Snapshot:
+        usual = _window(interest.seconds)
+        wanted = max(usual, _window(self._clock() - reach))
+        try:
+            return await self._look_back(interest, wanted)
+        except SourceError as error:
+            if wanted == usual or error.failure not in _TOO_MUCH:
+                raise
+            # So much history is more than Prometheus or we can take. It would be asked for again for ever: the span begins again.
+            return await self._look_back(interest, usual)
+
     async def _look_back(self, interest: Interest, seconds: int) -> Snapshot:
         at = self._clock()
         series = await self._source.query(self._write(interest, seconds), at)
-        return Snapshot(series, at=at, start=at - seconds, clock_ahead=self._source.clock_ahead)
+        source = self._source
+        return Snapshot(series, at=at, start=at - seconds, clock_ahead=source.clock_ahead, clock_behind=source.clock_behind)
 
     def _young(self, time: float, limit: float) -> bool:
         # A clock that was set back makes nothing young for ever.
@@ -135,6 +176,7 @@ class Feed:
     def _forget(self) -> None:
         now = self._clock()
         self._interests = {key: (one, seen) for key, (one, seen) in self._interests.items() if now - seen <= _FORGET_SECONDS}
+        self._greedy = {key: (error, since) for key, (error, since) in self._greedy.items() if now - since <= _FORGET_SECONDS}
 
 
 def _window(seconds: float) -> int:

@@ -30,6 +30,8 @@ BINS: Final = (*map(str, range(10)), "missing")
 """The bins of a feature, in the order in which their counts stand."""
 
 MAX_FEATURES: Final = 200
+MAX_FEATURE_NAME: Final = 200
+"""Names of features stand in the checkpoint, which has to stay below 1 MiB."""
 
 
 def edge(threshold_ms: int) -> float:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n"}
+_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\ufffd": "\\ufffd"}
+"""U+FFFD as it is would be taken for a query that is no UTF-8."""
 
 _METACHARACTERS = re.compile(r"[\\.+*?()|\[\]{}^$]")
 
@@ -14,8 +15,10 @@ def escaped(value: str, *, regex: bool = False) -> str:
     r"""Write `value` so that it stands for itself between double quotes in PromQL.
 
     With `regex` it also stands for itself in the pattern of `=~`: the characters that RE2 gives a meaning are quoted first.
-    (Python's `re.escape` will not do: it quotes the blank too, which RE2 refuses.)
+    (Python's `re.escape` will not do: it quotes the blank too, which RE2 refuses.) Half a surrogate pair, which no label value can
+    hold, becomes U+FFFD: it could not be sent, and would take the queries of others with it.
     """
+    value = value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     if regex:
         value = _METACHARACTERS.sub(lambda found: "\\" + found[0], value)
     return "".join(_ESCAPES.get(character, character) for character in value)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 _REPLICA = re.compile(r"[a-z0-9]+(-[a-z0-9]+)?")
 """What a ReplicaSet or a StatefulSet puts behind a pod's name: `6c9f8d-x2x4z`, or `0`."""
+_POD = re.compile(r"[a-z0-9]+")
+"""What Kubernetes puts behind the name of a pod's ReplicaSet."""
 
 
 @dataclass(frozen=True)
@@ -51,5 +53,5 @@ class ReadRequest:
         return pod.startswith(self.router_pod_prefix) and _REPLICA.fullmatch(pod, len(self.router_pod_prefix)) is not None
 
     def is_candidate(self, pod: str) -> bool:
-        """Tell the candidate's pods."""
-        return any(prefix and pod.startswith(prefix) for prefix in self.candidate_pod_prefixes)
+        """Tell the candidate's pods from, say, those of a Deployment that is called `fraud-5f6c8d`."""
+        return any(prefix and pod.startswith(prefix) and _POD.fullmatch(pod, len(prefix)) for prefix in self.candidate_pod_prefixes)

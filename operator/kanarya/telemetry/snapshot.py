@@ -29,13 +29,16 @@ class Snapshot:
         The window's far end.
     settled
         Up to here every sample is in: `at` less the lag, less what our clock is ahead.
+    behind
+        What our clock may be behind: a sample of the source's is that much older than its time says.
     known_from
         Time of the earliest sample in the answer, infinite when there is none.
     """
 
-    def __init__(self, series: Sequence[Series], *, at: float, start: float, clock_ahead: float = 0.0) -> None:
+    def __init__(self, series: Sequence[Series], *, at: float, start: float, clock_ahead: float = 0.0, clock_behind: float = 0.0) -> None:
         self.at = at
         self.start = start
+        self.behind = clock_behind
         self.settled = at - clock_ahead - LAG_SECONDS
         self.known_from = min((one.samples[0][0] for one in series if one.samples), default=math.inf)
         self._starts: dict[Target, Starts] = {}

@@ -88,6 +88,8 @@ class PrometheusSource:
         self.config = config
         self.clock_ahead = 0.0
         """At least so many seconds our clock is ahead of the server's, by its last answer."""
+        self.clock_behind = 0.0
+        """At most so many seconds our clock is behind the server's, once the answer shows that it is behind at all."""
         self._wall = wall
         self._owned = client is None
         # No proxies and no netrc from the environment: the address is meant as it stands.
@@ -156,6 +158,7 @@ class PrometheusSource:
             server = None
         self.clock_ahead = 0.0 if server is None else max(0.0, sent - (server + 1.0))
         behind = 0.0 if server is None else max(0.0, server - received)
+        self.clock_behind = 0.0 if server is None or not behind else server + 1.0 - sent
         apart = max(self.clock_ahead, behind)
         if apart > MAX_SKEW_SECONDS:
             raise SourceError("clock", f"The clocks of the operator and of Prometheus are {apart:.0f} s apart.")

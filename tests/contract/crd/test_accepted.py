@@ -21,7 +21,7 @@ PARTIAL: dict[str, dict[str, Any]] = {
     "empty parts": {"plan": {}, "analysis": {}, "traffic": {}},
     "empty parts of the analysis": {"analysis": {"latency": {}, "errors": {}, "match": {}, "drift": {}, "missingData": {}}},
     "empty policies": {"analysis": {"missingData": {"noTraffic": {}, "noSeries": {}, "sourceDown": {}}}},
-    "a policy in part": {"analysis": {"missingData": {"noSeries": {"afterSeconds": 60}}}},
+    "a policy in part": {"analysis": {"missingData": {"noSeries": {"action": "Hold"}}}},
     "steps without durations": {"plan": {"steps": [{"weight": 0}, {"weight": 100}]}},
     "one limit of each pair": {
         "analysis": {"latency": {"abortMilliseconds": 500}, "errors": {"abort": 0.5}, "match": {"abort": 0.5}, "drift": {"perFeature": 1}}

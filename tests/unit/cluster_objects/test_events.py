@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kanarya.cluster.events import NOTE_LIMIT, event, micro_timestamp, post, timestamp
+from kanarya.cluster.events import NOTE_BYTES, event, micro_timestamp, post, timestamp
 from kanarya.cluster.fake import FakeApi
 from kanarya.cluster.port import EVENTS, ApiError, Forbidden, Object, Unavailable
 from kanarya.decision.actions import Notice
@@ -41,9 +41,9 @@ def test_what_an_event_says() -> None:
 
 def test_long_sentences_and_names_are_cut_to_what_the_api_server_takes() -> None:
     long: dict[str, Any] = {**ROLLOUT, "metadata": {**ROLLOUT["metadata"], "name": "n" * 40}}
-    body = event(long, Notice("Normal", "Adopted", "x" * 5000), 0.0, "i" * 300)
-    assert len(body["note"]) == NOTE_LIMIT <= 1024
-    assert len(body["reportingInstance"]) == 128
+    body = event(long, Notice("Normal", "Adopted", "ü" * 5000), 0.0, "x" + "ü" * 300)
+    assert len(body["note"].encode()) == NOTE_BYTES <= 1024
+    assert body["reportingInstance"] == "x" + "ü" * 63  # half a character is none
     assert len(body["metadata"]["name"]) <= 63
 
 

@@ -18,6 +18,7 @@ from kanarya.cluster.port import (
     REPLICASETS,
     SERVICES,
     Conflict,
+    Invalid,
     NotFound,
     Object,
     Resource,
@@ -125,6 +126,22 @@ async def test_a_stable_that_appeared_meanwhile_is_a_conflict(cluster: Cluster) 
     await cluster.do(EnsureStable("aaa", 2))
     with pytest.raises(Conflict, match="appeared meanwhile"):
         await cluster.do(EnsureStable("aaa", 2), before)
+
+
+async def test_a_stable_that_lost_our_labels_gets_them_back(cluster: Cluster) -> None:
+    await cluster.do(EnsureStable("aaa", 2))
+    labelled = (await cluster.get(DEPLOYMENTS, "fraud-stable-aaa"))["metadata"]["labels"]
+    await cluster.api.merge_patch(DEPLOYMENTS, NAMESPACE, "fraud-stable-aaa", {"metadata": {"labels": None}})
+    await cluster.do(EnsureStable("aaa", 2))
+    assert (await cluster.get(DEPLOYMENTS, "fraud-stable-aaa"))["metadata"]["labels"] == labelled
+
+
+async def test_a_deployment_of_somebody_else_with_stables_name_is_not_touched(cluster: Cluster) -> None:
+    await cluster.create(DEPLOYMENTS, {**target(), "metadata": {"name": "fraud-stable-aaa"}})
+    before = await cluster.get(DEPLOYMENTS, "fraud-stable-aaa")
+    with pytest.raises(Invalid, match="is not Kanarya's"):
+        await cluster.do(EnsureStable("aaa", 2))
+    assert await cluster.get(DEPLOYMENTS, "fraud-stable-aaa") == before
 
 
 async def spoil(cluster: Cluster) -> None:

@@ -115,6 +115,13 @@ def test_a_crash_loop_is_named() -> None:
     assert world(pods=[pod("one", "bbb", ready=False, waiting="ContainerCreating")]).pods == Pods()
 
 
+def test_a_restart_that_the_end_of_a_node_brought_is_not_the_candidates() -> None:
+    lost, failed = pod("one", "bbb", restarts=1), pod("two", "bbb", restarts=1)
+    lost["status"]["containerStatuses"][0]["lastState"] = {"terminated": {"exitCode": 255, "reason": "Unknown"}}
+    failed["status"]["containerStatuses"][0]["lastState"] = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
+    assert world(pods=[lost, failed]).pods == Pods(ready=2, restarts=1)
+
+
 def test_a_crash_loop_before_the_containers_start_is_named_too() -> None:
     looping = pod("one", "bbb", ready=False)
     looping["status"]["initContainerStatuses"] = [{"restartCount": 3, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}]

@@ -13,7 +13,7 @@ from kanarya.cluster.fake import FakeApi
 from kanarya.cluster.port import CONFIGMAPS, Invalid, Object, Unavailable
 from kanarya.cluster.store import CheckpointTooNew, EvidenceStore, load, read_evidence, save
 from kanarya.decision import evidence
-from kanarya.decision.state import Chain, Ended, Identity, Run, State
+from kanarya.decision.state import Chain, Ended, Identity, Run, Stage, State
 from tests.unit.cluster_objects.bodies import NAME, NAMESPACE, plan
 
 A = Identity(revision="aaa", version="v1", images=("model:v1",))
@@ -21,10 +21,10 @@ A = Identity(revision="aaa", version="v1", images=("model:v1",))
 
 def state(**changes: Any) -> State:
     times = dict.fromkeys(("started", "weight_since", "step_since", "watermark", "drift_since", "drift_watermark"), 1000.5)
-    run = Run(id="bbb-1", candidate=Identity(revision="bbb"), spec=plan().latched, step=1, weight=10, **times)
+    run = Run(id="bbb-1", candidate=Identity(revision="bbb"), stage=Stage.STEPPING, spec=plan().latched, step=1, weight=10, **times)
     ended = Ended(run="zzz-1", version="v0", outcome="RolledBack", reason="ErrorsAboveAbort", finished=900.0)
     whole = State(uid="u1", replicas=2, stable=A, run=run, attempted="bbb", attempts=1, rejected="zzz", last_run="zzz-1", history=(ended,))
-    return whole.model_copy(update=changes)
+    return whole.model_copy(update={"chain": Chain(run="bbb-1"), **changes})
 
 
 async def write(api: FakeApi, text: str) -> None:

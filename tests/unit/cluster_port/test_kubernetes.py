@@ -63,6 +63,20 @@ async def test_paths_and_bodies(api: KubernetesApi, server: ApiServer) -> None:
     assert types == ["application/merge-patch+json", "application/merge-patch+json", "application/json-patch+json"]
 
 
+async def test_a_write_does_not_wait_for_connections_that_reads_hold(api: KubernetesApi, server: ApiServer) -> None:
+    hang, answer = server.silent(), document({})
+    server.will(*[lambda request: hang(request) if request.method == "GET" else answer(request)] * 151)
+    waiting = [asyncio.create_task(api.get(CONFIGMAPS, "shop", str(number))) for number in range(150)]
+    try:
+        async with asyncio.timeout(1.5):
+            while len(server.requests) < 100:
+                await asyncio.sleep(0.01)
+            await api.merge_patch(HTTPROUTES, "shop", "fraud", {"spec": {}})
+    finally:
+        server.release()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
 async def test_token_is_asked_for_each_call(api: KubernetesApi, server: ApiServer) -> None:
     server.will(document({}), document({}))
     await api.get(CONFIGMAPS, "shop", "fraud")

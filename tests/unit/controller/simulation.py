@@ -1,11 +1,10 @@
-"""A cluster in memory around the real reconciler: Deployments get ReplicaSets and pods, Services endpoints, the route its router.
+"""The real reconciler in a small world that a test moves on tick by tick; the cluster around it is that of `tests/world`.
 
 Time is virtual; traffic is deterministic, as in `tests/unit/decision/play.py`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -13,15 +12,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kanarya.cluster import names
-from kanarya.cluster.fake import Call, FakeApi
+from kanarya.cluster.fake import Call
 from kanarya.cluster.port import (
     CONFIGMAPS,
     DEPLOYMENTS,
-    ENDPOINTSLICES,
     EVENTS,
     HTTPROUTES,
-    PODS,
-    REPLICASETS,
     ROLLOUTS,
     SERVICES,
     ApiError,
@@ -33,6 +29,8 @@ from kanarya.controller.reconcile import Reconciler
 from kanarya.decision.counts import Attempts, Counts, Drift, Missing, Reading
 from kanarya.telemetry.collector import ReadRequest
 from tests.unit.decision.play import REFERENCE, Traffic
+from tests.world.api import OpenApi
+from tests.world.cluster import Controllers, Health, accept_route
 
 NAMESPACE, NAME = "shop", "fraud"
 KEY = (NAMESPACE, NAME)
@@ -48,11 +46,6 @@ def template(version: str) -> Object:
         "metadata": {"labels": {**SELECTOR, "team": "risk", "app.kubernetes.io/version": version}},
         "spec": {"containers": [{"name": "model", "image": f"model:{version}", "ports": [{"name": "http", "containerPort": 4010}]}]},
     }
-
-
-def hash_of(body: Object) -> str:
-    """Stand in for the Deployment controller's hash."""
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:9]
 
 
 @dataclass
@@ -72,7 +65,8 @@ class Simulation:
     weights: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.api = FakeApi(clock=lambda: datetime.fromtimestamp(self.now, UTC))
+        self.api = OpenApi(NAMESPACE, clock=lambda: datetime.fromtimestamp(self.now, UTC))
+        self.cluster = Controllers(self.api, self._health)
         self.boot()
 
     def boot(self) -> None:
@@ -130,7 +124,7 @@ class Simulation:
     async def tick(self, seconds: float = 1.0) -> ApiError | None:
         """Move on: the controllers of the cluster act, then the operator does a pass; a failed one gives its error."""
         self.now += seconds
-        await self.controllers()
+        self.controllers()
         self.api.before = self.fault
         try:
             await self.reconciler.reconcile(KEY)
@@ -209,100 +203,15 @@ class Simulation:
 
     # -- the cluster's own controllers ------------------------------------------------------------------------------------
 
-    async def controllers(self) -> None:
-        for body in await self.api.list(DEPLOYMENTS, NAMESPACE):
-            await self._deployment(body)
-        for service in await self.api.list(SERVICES, NAMESPACE):
-            await self._endpoints(service)
-        if self.router:
-            await self._route()
+    def controllers(self) -> None:
+        self.cluster.step()
+        route = self.api.peek(HTTPROUTES, NAME)
+        if route is not None and self.router:
+            accept_route(self.api, route)
 
-    async def _deployment(self, body: Object) -> None:
-        metadata, spec = body["metadata"], body["spec"]
-        revision = hash_of(spec["template"])
-        name = f"{metadata['name']}-{revision}"
-        number = metadata.get("annotations", {}).get("deployment.kubernetes.io/revision", "0")
-        replicaset = await self.api.get(REPLICASETS, NAMESPACE, name)
-        if replicaset is None:
-            number = str(int(number) + 1)
-            labels = {**spec["template"]["metadata"]["labels"], names.HASH: revision}
-            owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": metadata["name"], "uid": metadata["uid"], "controller": True}
-            pod_template = {**spec["template"], "metadata": {**spec["template"]["metadata"], "labels": labels}}
-            meta = {"name": name, "namespace": NAMESPACE, "labels": labels, "ownerReferences": [owner]}
-            meta["annotations"] = {"deployment.kubernetes.io/revision": number}
-            await self.api.create(
-                REPLICASETS,
-                NAMESPACE,
-                {
-                    "apiVersion": "apps/v1",
-                    "kind": "ReplicaSet",
-                    "metadata": meta,
-                    "spec": {"template": pod_template, "selector": {"matchLabels": labels}, "replicas": 0},
-                },
-            )
-        else:
-            number = replicaset["metadata"]["annotations"]["deployment.kubernetes.io/revision"]
-            if metadata.get("annotations", {}).get("deployment.kubernetes.io/revision") not in (None, number):
-                number = str(int(metadata["annotations"]["deployment.kubernetes.io/revision"]) + 1)
-                await self.api.merge_patch(
-                    REPLICASETS, NAMESPACE, name, {"metadata": {"annotations": {"deployment.kubernetes.io/revision": number}}}
-                )
-        await self.api.merge_patch(
-            DEPLOYMENTS, NAMESPACE, metadata["name"], {"metadata": {"annotations": {"deployment.kubernetes.io/revision": number}}}
-        )
-        count = spec.get("replicas", 1)
-        ready = count if self.ready or metadata["labels"].get(names.TRACK) == "stable" else 0
-        status = {"observedGeneration": metadata["generation"], "replicas": count, "availableReplicas": ready, "updatedReplicas": count}
-        await self.api.merge_patch(DEPLOYMENTS, NAMESPACE, metadata["name"], {"status": status}, subresource="status")
-        await self._pods(metadata["name"], spec["template"], revision, count, ready > 0)
-
-    async def _pods(self, deployment: str, body: Object, revision: str, count: int, ready: bool) -> None:
-        labels = {**body["metadata"]["labels"], names.HASH: revision}
-        wanted = {f"{deployment}-{revision}-{index}" for index in range(count)}
-        for pod in await self.api.list(PODS, NAMESPACE):
-            if self._of(pod, deployment) and pod["metadata"]["name"] not in wanted:
-                await self.api.delete(PODS, NAMESPACE, pod["metadata"]["name"])
-        for name in sorted(wanted):
-            if await self.api.get(PODS, NAMESPACE, name) is None:
-                meta = {"name": name, "namespace": NAMESPACE, "labels": labels, "annotations": {"of": deployment}}
-                await self.api.create(PODS, NAMESPACE, {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {}})
-            container: Object = {"restartCount": 0}
-            if self.crash_looping and deployment == NAME:
-                container["state"] = {"waiting": {"reason": "CrashLoopBackOff"}}
-            status = {"conditions": [{"type": "Ready", "status": str(ready)}], "containerStatuses": [container]}
-            await self.api.merge_patch(PODS, NAMESPACE, name, {"status": status}, subresource="status")
-
-    @staticmethod
-    def _of(pod: Object, deployment: str) -> bool:
-        return bool(pod["metadata"].get("annotations", {}).get("of") == deployment)
-
-    async def _endpoints(self, service: Object) -> None:
-        selector, name = service["spec"].get("selector") or {}, service["metadata"]["name"]
-        pods = [
-            pod
-            for pod in await self.api.list(PODS, NAMESPACE, labels=selector)
-            if selector and pod.get("status", {}).get("conditions", [{}])[0].get("status") == "True"
-        ]
-        endpoints = [{"conditions": {"ready": True}, "targetRef": {"kind": "Pod", "name": pod["metadata"]["name"]}} for pod in pods]
-        body = {
-            "apiVersion": "discovery.k8s.io/v1",
-            "kind": "EndpointSlice",
-            "metadata": {"name": f"{name}-x", "namespace": NAMESPACE, "labels": {"kubernetes.io/service-name": name}},
-            "endpoints": endpoints,
-        }
-        if await self.api.get(ENDPOINTSLICES, NAMESPACE, f"{name}-x") is None:
-            await self.api.create(ENDPOINTSLICES, NAMESPACE, body)
-        else:
-            await self.api.merge_patch(ENDPOINTSLICES, NAMESPACE, f"{name}-x", {"endpoints": endpoints})
-
-    async def _route(self) -> None:
-        route = await self.api.get(HTTPROUTES, NAMESPACE, NAME)
-        if route is None:
-            return
-        generation = route["metadata"]["generation"]
-        conditions = [{"type": kind, "status": "True", "observedGeneration": generation} for kind in ("Accepted", "ResolvedRefs")]
-        parent = {"controllerName": names.ROUTER_CONTROLLER, "parentRef": {"name": NAME}, "conditions": conditions}
-        await self.api.merge_patch(HTTPROUTES, NAMESPACE, NAME, {"status": {"parents": [parent]}}, subresource="status")
+    def _health(self, pod: Object) -> Health:
+        is_candidate = names.TRACK not in pod["metadata"]["labels"]
+        return Health(self.ready or not is_candidate, waiting="CrashLoopBackOff" if self.crash_looping and is_candidate else "")
 
     # -- Prometheus -------------------------------------------------------------------------------------------------------
 

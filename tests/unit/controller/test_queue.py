@@ -5,6 +5,7 @@ from random import Random
 
 import pytest
 
+from kanarya.controller import queue as queues
 from kanarya.controller.queue import Key, Queue
 
 KEY: Key = ("shop", "fraud")
@@ -73,6 +74,18 @@ async def test_a_failed_pass_is_tried_again_and_reported() -> None:
     await eventually(lambda: len(handler.calls) == 2)
     assert failures == ["fraud: first"]
     await eventually(lambda: len(queue) == 0)
+
+
+@pytest.mark.parametrize("urgent", [True, False])
+async def test_an_urgent_key_is_tried_again_soon_however_often_it_failed(monkeypatch: pytest.MonkeyPatch, urgent: bool) -> None:
+    monkeypatch.setattr(queues, "FIRST_RETRY", 0.002)
+    monkeypatch.setattr(queues, "URGENT_RETRY", 0.004)
+    handler = Recorder(*[RuntimeError("away")] * 40)
+    queue = Queue(handler, Random(1), urgent=lambda key: urgent and key == KEY)
+    queue.add(KEY)
+    await asyncio.sleep(0.5)
+    assert (len(handler.calls) > 20) is urgent
+    await queue.close()
 
 
 async def test_the_answer_makes_the_next_pass_due_and_a_wake_up_brings_it_forward() -> None:

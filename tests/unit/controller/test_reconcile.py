@@ -9,7 +9,18 @@ import pytest
 from kanarya.cluster import names
 from kanarya.cluster.execute import FAULT_POINTS
 from kanarya.cluster.fake import Call
-from kanarya.cluster.port import CONFIGMAPS, DEPLOYMENTS, HTTPROUTES, ROLLOUTS, SERVICES, Conflict, Unavailable
+from kanarya.cluster.port import (
+    CONFIGMAPS,
+    DEPLOYMENTS,
+    EVENTS,
+    HTTPROUTES,
+    REPLICASETS,
+    ROLLOUTS,
+    SERVICES,
+    Conflict,
+    Forbidden,
+    Unavailable,
+)
 from kanarya.decision.counts import Missing, Reading
 from kanarya.decision.replay import first_difference
 from kanarya.decision.schema import evidence_schema
@@ -131,16 +142,21 @@ async def test_a_target_without_a_clear_port_is_refused() -> None:
     assert conditions(status)["Accepted"] == ("False", "UnusableTarget")
 
 
-async def test_the_younger_of_two_rollouts_on_one_target_is_refused() -> None:
+@pytest.mark.parametrize("differs", ["serviceRef", "targetRef", ""])
+async def test_the_younger_of_two_rollouts_on_one_target_or_service_is_refused(differs: str) -> None:
     sim = await Simulation().adopted()
     rollout = await sim.rollout()
     sim.now += 5
     body = {"apiVersion": rollout["apiVersion"], "kind": rollout["kind"], "metadata": {"name": "second", "namespace": NAMESPACE}}
-    await sim.api.create(ROLLOUTS, NAMESPACE, {**body, "spec": {**rollout["spec"], "serviceRef": {"name": "other"}}})
+    other = {differs: {"name": "other"}} if differs else {}
+    await sim.api.create(ROLLOUTS, NAMESPACE, {**body, "spec": {**rollout["spec"], **other}})
     await sim.reconciler.reconcile((NAMESPACE, "second"))
     second = await sim.api.get(ROLLOUTS, NAMESPACE, "second")
     assert second is not None
     assert conditions(second["status"])["Accepted"] == ("False", "TargetTaken")
+    wanted = "Service in spec.serviceRef" if differs == "targetRef" else "Deployment in spec.targetRef"
+    (accepted,) = [entry for entry in second["status"]["conditions"] if entry["type"] == "Accepted"]
+    assert accepted["message"].endswith(f"name another {wanted}, or delete one of the two")
     await sim.tick()
     assert conditions((await sim.rollout())["status"])["Accepted"][0] == "True"
 
@@ -220,6 +236,24 @@ async def test_weight_zero_is_written_though_everything_else_fails() -> None:
     assert (await sim.ended())["outcome"] == "RolledBack"
 
 
+async def test_the_way_down_waits_for_no_other_write_of_its_pass() -> None:
+    sim = await releasing(10)
+
+    async def services_fail(call: Call) -> None:
+        if call.resource is SERVICES and call.verb not in ("get", "list"):
+            raise Unavailable("injected")
+
+    route = await sim.api.get(HTTPROUTES, NAMESPACE, NAME)
+    assert route is not None
+    for backend, weight in zip(route["spec"]["rules"][0]["backendRefs"], (20, 80), strict=True):
+        backend["weight"] = weight
+    await sim.api.merge_patch(HTTPROUTES, NAMESPACE, NAME, {"spec": route["spec"]})
+    await sim.api.delete(SERVICES, NAMESPACE, names.stable_service(NAME))
+    sim.fault = services_fail
+    assert isinstance(await sim.tick(), Unavailable)
+    assert await sim.weight() == 10
+
+
 async def test_a_decided_rollback_is_written_before_anything_is_read() -> None:
     sim = await releasing(10)
     failing = True
@@ -246,6 +280,20 @@ async def test_a_decided_rollback_is_written_before_anything_is_read() -> None:
     assert await sim.weight() == 0
 
 
+async def test_a_raise_is_announced_in_the_checkpoint_before_it_is_on_the_route() -> None:
+    sim = await releasing()
+    announced: list[tuple[int, int]] = []
+
+    async def look(call: Call) -> None:
+        if call.resource is HTTPROUTES and call.verb == "merge_patch" and "resourceVersion" in call.body["metadata"]:
+            weight = call.body["spec"]["rules"][0]["backendRefs"][1]["weight"]
+            announced.append((weight, (await sim.checkpoint())["intent"]))
+
+    sim.fault = look
+    assert (await sim.ended())["outcome"] == "Succeeded"
+    assert announced == [(weight, weight) for weight in (10, 25, 50, 100)]
+
+
 async def test_an_upward_write_is_lost_to_somebody_who_was_faster() -> None:
     sim = await releasing()
     once = True
@@ -257,8 +305,11 @@ async def test_an_upward_write_is_lost_to_somebody_who_was_faster() -> None:
             raise Conflict("injected")
 
     sim.fault = conflict
+    while once:
+        await sim.tick()
+    assert (await sim.weight(), (await sim.rollout())["status"]["run"]["weight"]) == (5, 5)
     assert (await sim.ended())["outcome"] == "Succeeded"
-    assert not once
+    assert "RouteRepaired" not in await sim.events()
     assert sim.weights == [0, 5, 10, 25, 50, 100, 0]
 
 
@@ -271,6 +322,35 @@ async def test_prometheus_gone_holds_and_says_so() -> None:
     assert (status["run"]["weight"], status["reason"]) == (10, "SourceDown")
     sim.traffic.missing = {}
     assert (await sim.ended())["outcome"] == "Succeeded"
+
+
+async def test_a_clock_that_is_set_back_holds_nothing_up_and_hides_nothing() -> None:
+    sim = await Simulation().adopted()
+    await sim.release("v2")
+    await sim.tick()
+    sim.now -= 3600
+    await sim.until(lambda status: (status.get("run") or {}).get("weight") == 5, limit=30)
+    await sim.until(lambda status: (status.get("run") or {}).get("weight") == 10, limit=30)
+    sim.now -= 3600
+    sim.traffic.errors = 0.5
+    for _ in range(10):
+        await sim.tick()
+    assert await sim.weight() == 0
+
+
+async def test_an_unreadable_checkpoint_is_told_after_the_weight_is_down() -> None:
+    sim = await releasing(25)
+    await sim.api.merge_patch(CONFIGMAPS, NAMESPACE, names.checkpoint(NAME), {"data": {"checkpoint.json": "{"}})
+    sim.boot()
+
+    async def no_events(call: Call) -> None:
+        if call.resource == EVENTS:
+            assert await sim.weight() == 0
+
+    sim.fault = no_events
+    await sim.tick()
+    assert await sim.weight() == 0
+    assert "CheckpointUnreadable" in await sim.events()
 
 
 # -- foreign hands --------------------------------------------------------------------------------------------------------
@@ -312,7 +392,7 @@ async def test_deletion_in_mid_run_leaves_stable_at_full_weight_and_recreation_a
     sim = await releasing(25)
     stables = await sim.stables()
     await sim.api.delete(ROLLOUTS, NAMESPACE, NAME)
-    await sim.controllers()
+    sim.controllers()
     assert await sim.reconciler.reconcile(KEY) is None
     assert await sim.weight() == 0
     assert await sim.stables() == stables
@@ -385,3 +465,40 @@ async def test_an_observed_release_is_told_in_status_and_event() -> None:
     released = next(item for item in (await sim.rollout())["status"]["conditions"] if item["type"] == "Released")
     assert (released["status"], released["reason"]) == ("False", "Observed")
     assert entry["message"] in released["message"]
+
+
+async def test_a_refused_write_is_told_and_keeps_nothing_from_being_judged() -> None:
+    sim = await releasing(10)
+    await sim.api.merge_patch(DEPLOYMENTS, NAMESPACE, NAME, {"spec": {"replicas": 1}}, subresource="scale")
+
+    async def no_scaling(call: Call) -> None:
+        if call.subresource == "scale":
+            raise Forbidden("deployments/scale: not allowed by a quota")
+
+    sim.fault = no_scaling
+    await sim.tick()
+    status = (await sim.rollout())["status"]
+    assert status["reason"] == "WriteRefused"
+    assert "not allowed by a quota" in next(item["message"] for item in status["conditions"] if item["type"] == "Progressing")
+    assert "WriteRefused" in await sim.events()
+    sim.api.before = no_scaling
+    assert await sim.reconciler.reconcile(KEY) == 1.0  # no backoff: the next look is due at the usual time
+    sim.traffic.errors = 0.5
+    for _ in range(5):
+        await sim.tick()
+    assert await sim.weight() == 0
+
+
+async def test_a_lost_template_is_told() -> None:
+    sim = await releasing(10)
+    (stable,) = await sim.stables()
+    await sim.api.delete(DEPLOYMENTS, NAMESPACE, names.stable_deployment(NAME, stable))
+    for body in await sim.api.list(REPLICASETS, NAMESPACE):
+        if body["metadata"]["labels"].get(names.HASH) == stable or body["metadata"]["labels"].get(names.TRACK) == "stable":
+            await sim.api.delete(REPLICASETS, NAMESPACE, body["metadata"]["name"])
+    await sim.tick()
+    status = (await sim.rollout())["status"]
+    assert status["reason"] == "WriteRefused"
+    assert "raise revisionHistoryLimit of the target" in next(
+        item["message"] for item in status["conditions"] if item["type"] == "Progressing"
+    )

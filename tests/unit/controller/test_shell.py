@@ -11,7 +11,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from kanarya.controller.config import ConfigError, OperatorConfig, load_config
 from kanarya.controller.metrics import Metrics
 from kanarya.controller.queue import Key, Queue
-from kanarya.controller.shell import Options, Targets, fault_points, log_in, resync, settings, wake_on_events
+from kanarya.controller.shell import Options, Targets, fault_points, has_run, log_in, resync, settings, wake_on_events
 from kanarya.controller.web import application
 from kanarya.telemetry.source import SourceConfig
 from tests.unit.controller.simulation import KEY, Simulation
@@ -28,6 +28,15 @@ def test_kopf_writes_nothing_of_its_own() -> None:
     assert not chosen.posting.enabled
     assert chosen.scanning.disabled
     assert chosen.watching.server_timeout == 300
+
+
+async def test_a_rollout_with_a_run_is_known() -> None:
+    sim = await Simulation().adopted()
+    known = has_run(sim.reconciler.memory)
+    assert not known(KEY)
+    assert not known(("shop", "unheard-of"))
+    await sim.release("v2")
+    await sim.until(lambda _: known(KEY), 60)
 
 
 async def test_handlers_register_and_a_lost_event_is_made_up_for() -> None:

@@ -105,7 +105,7 @@ class Play:
 
     def reading(self) -> Reading | None:
         run = self.state.run
-        if run is None:
+        if run is None or self.world.abort == run.id:  # nobody looks at a run that is to end anyway
             return None
         until = self.now - 2
         if self.last_sample is not None:

@@ -201,6 +201,7 @@ def test_abort_acts_at_once_and_only_for_its_own_run() -> None:
     play.tick()
     assert play.weight == 0
     assert play.ended() == "Aborted"
+    assert first_difference(play.entries) is None
 
 
 def test_a_spec_edit_in_mid_run_waits_for_the_next_run() -> None:
@@ -325,6 +326,19 @@ def test_no_ready_pod_for_a_minute_is_taken_back() -> None:
     assert 59 <= play.now - began <= 65
 
 
+def test_restarts_count_from_those_of_the_pods_that_are_there() -> None:
+    play = Play().adopted()
+    play.world = replace(play.world, pods=replace(play.world.pods, restarts=5))  # slow to start, in Preflight
+    play.release(B)
+    play.until(lambda play: play.weight == 5)
+    play.world = replace(play.world, pods=replace(play.world.pods, restarts=0))  # other pods took their place
+    play.tick()
+    play.world = replace(play.world, pods=replace(play.world.pods, restarts=2))
+    play.tick()
+    assert play.run.reason == "CandidateRestarting"
+    assert play.weight == 0
+
+
 # -- the route and restarts -----------------------------------------------------------------------------------------------
 
 
@@ -336,13 +350,28 @@ def test_a_foreign_rise_is_written_back_at_once() -> None:
     assert "RouteRepaired" in play.notices()
 
 
+def test_after_a_foreign_rise_the_next_weight_needs_newer_samples() -> None:
+    play = started()
+    play.until(lambda play: play.now - play.run.step_since >= 9)
+    seen = play.run.counts.candidate.requests
+    play.edit_route(80)
+    play.tick()
+    lowered = play.now
+    assert play.run.weight_since == lowered
+    assert play.run.counts.candidate.requests >= seen  # what was counted of the candidate still stands
+    play.until(at_weight(10))
+    assert play.now - 2 > lowered
+
+
 def test_a_foreign_cut_is_earned_again_not_written_back() -> None:
     play = started()
     play.until(at_weight(25))
+    play.until(lambda play: play.run.counts.candidate.requests > 0)
     play.edit_route(0)
     decision = play.tick()
     assert not any(isinstance(action, RaiseWeight) for action in decision.actions)
     assert play.weight == 0
+    assert play.run.counts.candidate.requests == 0
     play.until(at_weight(25))
     assert play.ended() == "Succeeded"
     assert play.steps() == [1, 2, 3, 4, 5]
@@ -372,7 +401,7 @@ def test_after_a_restart_the_weight_is_the_lower_of_route_and_checkpoint() -> No
     state = recover(ahead, play.look(), play.now)
     assert state.intent is None
     assert state.run is not None
-    assert state.run.weight == 10
+    assert (state.run.weight, state.run.step_since, state.run.counts.candidate.requests) == (10, play.now, 0)
     play.edit_route(5)
     state = recover(ahead, play.look(), play.now)
     assert state.run is not None
@@ -396,6 +425,17 @@ def test_no_weight_rises_on_samples_from_before_the_process_began() -> None:
     assert play.weight == 5
     play.until(at_weight(10))
     assert play.now > play.started
+
+
+def test_no_weight_rises_on_samples_from_before_the_last_weight_change() -> None:
+    play = started()
+    play.until(lambda play: play.now - play.run.step_since >= 9)  # all has been Good on samples of this step
+    world = play.look()
+    assert world.reading is not None
+    for newest, weight in ((play.run.weight_since, 5), (play.run.weight_since + 0.1, 10)):
+        late = replace(world, reading=replace(world.reading, newest=newest))
+        decision = decide(play.spec, play.state, late, play.run.step_since + 10)
+        assert (decision.state.intent or 5) == weight, decision.reason
 
 
 def test_a_lost_history_begins_the_counts_again() -> None:
@@ -450,6 +490,56 @@ def test_a_stable_that_somebody_changed_is_repaired_and_reported() -> None:
     play.tick()
     assert play.world.stables["aaa"].intact
     assert "StableRepaired" in play.notices()
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (None, "someone else deleted the route, ours 10"),
+        ({"weight": None, "intact": False}, "someone else changed the backends of the route, ours 10"),
+        ({"weight": 90}, "someone else changed the route: weight 90, ours 10"),
+    ],
+)
+def test_the_event_of_a_repaired_route_says_what_was_done_to_it(changes: dict[str, Any] | None, sentence: str) -> None:
+    play = started()
+    play.until(at_weight(10))
+    assert play.world.route is not None
+    play.world = replace(play.world, route=None if changes is None else replace(play.world.route, **changes))
+    notices = play.tick().notices
+    assert [(notice.reason, notice.message) for notice in notices] == [("RouteRepaired", sentence)]
+
+
+@pytest.mark.parametrize("name", ["stable_service", "candidate_service"])
+def test_a_tracks_service_that_somebody_changed_is_repaired_and_reported(name: str) -> None:
+    play = started()
+    play.until(at_weight(10))
+    before = getattr(play.world, name)
+    nothing: dict[str, Any] = {name: None}
+    play.world = replace(play.world, **nothing)
+    play.tick()
+    assert getattr(play.world, name) == before
+    assert play.notices().count("ServiceRepaired") == 1
+    assert play.ended() == "Succeeded"
+    assert play.notices().count("ServiceRepaired") == 1
+
+
+def test_the_stable_service_is_repaired_and_reported_without_a_run_too() -> None:
+    play = Play().adopted()
+    assert "ServiceRepaired" not in play.notices()
+    play.world = replace(play.world, stable_service=None)
+    play.tick()
+    assert play.world.stable_service == "aaa"
+    assert "ServiceRepaired" in play.notices()
+
+
+def test_stable_is_scaled_back_and_that_is_told() -> None:
+    play = started()
+    play.world = replace(play.world, stables={"aaa": replace(play.world.stables["aaa"], replicas=1)})
+    play.tick()
+    assert play.world.stables["aaa"].replicas == 2
+    assert play.notices().count("StableScaled") == 1
+    assert play.ended() == "Succeeded"
+    assert play.notices().count("StableScaled") == 1
 
 
 def test_a_missing_target_leaves_stable_serving() -> None:
@@ -523,3 +613,26 @@ def test_of_several_downward_writes_only_the_lowest_is_made() -> None:
     play.tick()
     assert play.state.history[-1].outcome == "Succeeded"
     assert play.weight == 0
+
+
+@pytest.mark.parametrize(
+    ("adopting", "available", "adopted"),
+    [
+        ("aaa", 0, "bbb"),  # our own unfinished clone, and its owner has changed the template since
+        ("aaa", 1, "aaa"),  # it serves, if only in part
+        ("", 0, "aaa"),  # a stable of before: a lost checkpoint must not make an unknown revision stable
+    ],
+)
+def test_a_clone_that_never_served_gives_way_to_a_newer_template(adopting: str, available: int, adopted: str) -> None:
+    play = Play()
+    play.tick()
+    assert (play.state.adopting, list(play.world.stables)) == ("aaa", ["aaa"])
+    play.state = play.state.model_copy(update={"adopting": adopting})
+    play.world = replace(play.world, stables={"aaa": replace(play.world.stables["aaa"], available=available)}, stable_endpoints=available)
+    play.release(B)
+    play.tick()
+    assert list(play.world.stables) == [adopted]
+    play.world = replace(play.world, stables={adopted: replace(play.world.stables[adopted], available=2)}, stable_endpoints=2)
+    play.until(lambda play: play.state.stable is not None)
+    assert play.state.stable is not None
+    assert (play.state.stable.revision, play.state.adopting) == (adopted, "")

@@ -14,6 +14,7 @@ import yaml
 from kanarya.api.crd import custom_resource_definition
 from kanarya.api.rollout import parse_spec
 from kanarya.api.status import CONDITION_TYPES
+from kanarya.cluster.observe import NameTaken
 from kanarya.controller.metrics import Metrics
 from kanarya.decision.counts import Missing
 from kanarya.decision.state import Outcome
@@ -30,6 +31,7 @@ MODULES = [
         CODE / "decision" / f"{name}.py"
         for name in ("counts", "drift", "ending", "judge", "keeping", "lifecycle", "observing", "progress", "stages", "state", "threshold")
     ),
+    CODE / "controller/acceptance.py",
     CODE / "controller/reconcile.py",
     CODE / "controller/status.py",
 ]
@@ -79,10 +81,10 @@ def refusals() -> set[str]:
     (handler,) = [
         node
         for node in ast.walk(ast.parse((CODE / "controller/reconcile.py").read_text(encoding="utf-8")))
-        if isinstance(node, ast.ExceptHandler) and "_refuse" in ast.unparse(node)
+        if isinstance(node, ast.ExceptHandler) and isinstance(node.type, ast.Tuple) and "Refused" in ast.unparse(node.type).split(", ")[0]
     ]
     assert isinstance(handler.type, ast.Tuple)
-    return {ast.unparse(name) for name in handler.type.elts} - {"Refused"}
+    return {NameTaken.__name__, *(ast.unparse(name) for name in handler.type.elts)} - {"Refused"}
 
 
 def reasons() -> set[str]:

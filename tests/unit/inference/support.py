@@ -55,9 +55,9 @@ def pick(series: Series, name: str, **labels: str) -> float:
 
 
 @asynccontextmanager
-async def running(folder: Path, *, faults: Faults | None = None, load: bool = True) -> AsyncIterator[Running]:
+async def running(folder: Path, *, faults: Faults | None = None, fault_control: bool = False, load: bool = True) -> AsyncIterator[Running]:
     drain = Drain()
-    app = InferenceApp(folder, faults=faults, draining=lambda: drain.draining)
+    app = InferenceApp(folder, faults=faults, fault_control=fault_control, draining=lambda: drain.draining)
     ports: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
     serving = asyncio.create_task(
         serve([Listener(app, 0, "127.0.0.1")], drain=drain, drain_seconds=0.1, finish_seconds=1, on_started=ports.set_result)

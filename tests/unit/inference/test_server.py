@@ -2,6 +2,7 @@ import asyncio
 import json
 import random
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -296,6 +297,32 @@ async def test_fault_errors_come_at_their_rate_and_repeat_with_the_seed(baseline
     assert 15 <= first.count(500) <= 45
     assert await statuses(5) == first
     assert await statuses(6) != first
+
+
+async def test_faults_are_switched_in_a_running_server(baseline: Path) -> None:
+    async with running(baseline, fault_control=True) as server:
+        faults = f"{server.url}/ml/faults"
+        assert (await server.predict())[0] == 200
+        async with server.client.post(faults, json={"errorRate": 1}) as response:
+            assert response.status == 200
+            assert (await response.json())["since"] <= time.time()
+        assert (await server.predict())[0] == 500
+        senseless: tuple[object, ...] = ({"errorRate": 2}, {"errorRates": 1}, [], {"latencyMilliseconds": "much"})
+        for body in senseless:
+            async with server.client.post(faults, json=body) as response:
+                assert response.status == 422
+        assert (await server.predict())[0] == 500
+        async with server.client.post(faults, json={"latencyMilliseconds": 60}) as response:
+            assert response.status == 200
+        status, answer, _ = await server.predict()
+        assert (status, answer["latency_ms"] >= 60) == (200, True)
+
+
+async def test_faults_cannot_be_switched_unless_the_server_was_started_for_it(baseline: Path) -> None:
+    async with running(baseline) as server:
+        async with server.client.post(f"{server.url}/ml/faults", json={"errorRate": 1}) as response:
+            assert response.status == 404
+        assert (await server.predict())[0] == 200
 
 
 @pytest.mark.parametrize("arguments", [(-1.0, 0.0), (1e6, 0.0), (0.0, 1.1), (0.0, -0.1), (float("nan"), 0.0), (0.0, float("nan"))])

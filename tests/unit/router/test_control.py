@@ -141,6 +141,15 @@ def test_track_lives_as_long_as_its_revision(control: Control) -> None:
     assert control.plan.candidate.pool is first.pool
 
 
+def test_the_endpoints_of_a_track_are_those_of_its_revision(control: Control) -> None:
+    control.see_settings(configmap())
+    control.see_route(route(95, 5))
+    assert control.plan is not None
+    assert (control.plan.stable.pool.revision, control.plan.candidate.pool.revision) == ("7d4b9c", "5f6c8d")
+    control.see_settings(configmap(**no_candidate()))
+    assert control.plan.candidate.pool.revision is None
+
+
 def test_services_of_both_tracks_are_watched(control: Control) -> None:
     assert control.services == frozenset()
     control.see_settings(configmap())

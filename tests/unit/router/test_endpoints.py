@@ -3,7 +3,7 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from kanarya_inference.router.endpoints import REST_SECONDS, Pool, addresses
+from kanarya_inference.router.endpoints import LINGER_SECONDS, REST_SECONDS, Pool, addresses
 
 
 class Clock:
@@ -57,6 +57,49 @@ def test_counts_outlive_an_update() -> None:
     assert all(pool.pick() is not known for _ in range(20))
     pool.update([])
     assert pool.pick() is None
+
+
+def named(host: str, pod: str) -> dict[str, Any]:
+    return {"addresses": [host], "conditions": {"ready": True}, "targetRef": {"kind": "Pod", "name": pod}}
+
+
+def test_the_last_endpoints_of_a_revision_are_tried_for_a_while_when_all_vanish_at_once() -> None:
+    clock = Clock()
+    pool = Pool(Random(1), clock)
+    pool.revision = "5f6c8d"
+    pool.update([])
+    assert not pool.ready
+    pool.update([piece(named("10.0.0.1", "fraud-5f6c8d-x2x4z"))])
+    known = pool.pick()
+    assert known is not None
+    clock.now += 100
+    for _ in range(4):
+        pool.update([])
+        assert pool.ready
+        assert pool.pick() is known
+        clock.now += LINGER_SECONDS / 4
+    assert not pool.ready
+    assert pool.pick() is None
+    pool.update([piece(named("10.0.0.1", "fraud-5f6c8d-x2x4z"))])
+    pool.update([])
+    clock.now += LINGER_SECONDS - 1
+    pool.update([piece(named("10.0.0.2", "fraud-5f6c8d-abcde"))])
+    clock.now += 2
+    picked = pool.pick()
+    assert picked is not None
+    assert picked.host == "10.0.0.2"
+
+
+def test_endpoints_of_another_revision_vanish_at_once() -> None:
+    pool = Pool(Random(1), Clock())
+    pool.revision = "5f6c8d"
+    pool.update([piece(named("10.0.0.1", "fraud-5f6c8d-x2x4z"))])
+    pool.update([])
+    assert pool.ready
+    pool.revision = "7d4b9c"
+    assert not pool.ready
+    pool.revision = None
+    assert not pool.ready
 
 
 def test_avoided_and_resting_endpoints() -> None:

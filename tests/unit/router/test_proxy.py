@@ -133,6 +133,13 @@ async def test_fallback_ends_with_its_budget(rig: Start) -> None:
     assert await router.sample("kanarya_fallbacks_total") == 30
 
 
+async def test_requests_that_were_never_sent_fall_back_without_end(rig: Start) -> None:
+    router = await rig(stable=0, candidate=100, fallback="Unavailable")
+    await router.candidate[0].stop()
+    assert [(await router.predict())[:2] for _ in range(60)] == [(200, "stable")] * 60
+    assert await router.attempts(track="candidate", exposure="live", outcome="unreachable") == 60
+
+
 async def test_stable_that_refuses_is_tried_again_on_another_pod(rig: Start) -> None:
     router = await rig(pods=2)
     await router.stable[0].stop()

@@ -63,7 +63,7 @@ async def test_object_nobody_foresaw_does_not_end_the_watch(watched: Watched, ca
     standard_objects(watched.api)
     await eventually(lambda: _is(watched.generation(), 1))
     broken: Any = route(generation=2)
-    broken["spec"]["parentRefs"] = 5
+    broken["metadata"]["labels"] = 5
     watched.api.put(HTTPROUTES, broken)
     await asyncio.sleep(0.02)
     assert await watched.generation() == 1

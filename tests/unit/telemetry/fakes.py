@@ -21,6 +21,7 @@ class FakePrometheus:
     def __init__(self, scrape: float = 5.0) -> None:
         self.config = SourceConfig(url="http://prometheus.test", scrape_interval_seconds=scrape)
         self.clock_ahead = 0.0
+        self.clock_behind = 0.0
         self.samples: dict[Labels, list[tuple[float, float]]] = {}
         self.asked: list[tuple[str, float]] = []
         self.fail: BaseException | None = None

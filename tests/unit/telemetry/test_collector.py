@@ -230,6 +230,19 @@ async def test_samples_are_as_old_as_the_clock_of_the_source_says(world: World) 
     assert (await world.read(tick_seconds=10.0)).missing == {}
 
 
+async def test_a_clock_that_is_behind_makes_samples_older(world: World) -> None:
+    world.run_to(1007.0)
+    world.router.answer("candidate", times=5)
+    world.run_to(1013.0)
+    world.prometheus.clock_behind = 6.0  # the sample of 1005 may be from before the weight changed, at 1000 by our clock
+    reading = await world.read()
+    assert (reading.counts.candidate.requests, reading.newest, reading.stable_newest) == (0, 1004.0, 1004.0)
+    world.prometheus.clock_behind = 0.0
+    world.clock.now += 2
+    reading = await world.read()
+    assert (reading.counts.candidate.requests, reading.newest) == (5, 1010.0)
+
+
 async def test_an_answer_that_holds_more_than_was_asked_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.run_to(1008.0)
     world.router.answer("candidate", outcome="cancelled", times=7)

@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 
 from kanarya.telemetry import profile, promql
 
-_WRITTEN = {"\\\\": "\\", '\\"': '"', "\\n": "\n"}
+_WRITTEN = {"\\\\": "\\", '\\"': '"', "\\n": "\n", "\\ufffd": "\ufffd"}
 
 
 def unquoted(text: str) -> str:
     """Read what stands between double quotes in PromQL, by its own rules: a bare quote or newline ends the string."""
-    assert re.fullmatch(r'(?:[^"\\\n]|\\["\\n])*', text), text
-    return re.sub(r'\\["\\n]', lambda found: _WRITTEN[found[0]], text)
+    assert re.fullmatch(r'(?:[^"\\\n\ufffd]|\\["\\n]|\\ufffd)*', text), text
+    return re.sub(r'\\(?:["\\n]|ufffd)', lambda found: _WRITTEN[found[0]], text)
 
 
-nasty = st.text(st.sampled_from("\\\"\n.+*?()|[]{}^$ab-,= '`#/é")) | st.text()
+nasty = st.text(st.sampled_from("\\\"\n.+*?()|[]{}^$ab-,= '`#/é\ufffd")) | st.text()
 
 
 @given(nasty)

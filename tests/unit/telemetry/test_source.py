@@ -210,13 +210,16 @@ async def test_a_given_client_is_not_closed() -> None:
         assert not client.is_closed
 
 
-@pytest.mark.parametrize(("apart", "ahead"), [(0.0, 0.0), (5.0, 4.0), (-5.0, 0.0), (-9.5, 0.0), (11.0, 10.0)])
-async def test_how_far_our_clock_is_ahead(apart: float, ahead: float) -> None:
+@pytest.mark.parametrize(
+    ("apart", "ahead", "behind"),
+    [(0.0, 0.0, 0.0), (0.5, 0.0, 0.0), (5.0, 4.0, 0.0), (-0.5, 0.0, 1.5), (-5.0, 0.0, 6.0), (-9.5, 0.0, 10.5), (11.0, 10.0, 0.0)],
+)
+async def test_how_far_the_clocks_are_apart(apart: float, ahead: float, behind: float) -> None:
     date = email.utils.formatdate(1_000_000, usegmt=True)
     answer = reply(json.dumps(matrix()).encode(), headers=f"Date: {date}\r\n")
     async with serving(answering(answer), wall=lambda: 1_000_000 + apart) as source:
         await source.query("up[20s]", 1000.0)
-        assert source.clock_ahead == ahead
+        assert (source.clock_ahead, source.clock_behind) == (ahead, behind)
 
 
 @pytest.mark.parametrize("apart", [-11.0, 12.0, 86400.0])

@@ -1,0 +1,1 @@
+"""Measurements of Kanarya on real clusters. What they found is in docs/benchmarks.md."""

@@ -1,0 +1,91 @@
+"""When a breach could first be read from Prometheus. Pure, and on purpose not the operator's own way of counting.
+
+Takes the raw samples of ml-router's histogram for one candidate, and asks for each scrape: do the counts since the step began, up to
+this scrape, break the rule of method `Threshold`?
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+FAILED = frozenset({"server_error", "timeout", "unreachable"})
+FEWEST_BAD = 3
+
+
+@dataclass(frozen=True)
+class Rule:
+    """More than `limit` of at least `need` attempts are bad: failed, or slower than `slower_than` seconds when that is given."""
+
+    limit: float
+    need: int
+    slower_than: float | None = None
+
+
+@dataclass
+class Tally:
+    """Attempts, and bad ones among them, of live requests and of all."""
+
+    live: float = 0.0
+    live_bad: float = 0.0
+    pool: float = 0.0
+    pool_bad: float = 0.0
+
+    def breaks(self, rule: Rule) -> bool:
+        """Tell whether either breaks the rule."""
+        return _breaks(self.live, self.live_bad, rule) or _breaks(self.pool, self.pool_bad, rule)
+
+
+def _breaks(total: float, bad: float, rule: Rule) -> bool:
+    return total >= rule.need and bad >= FEWEST_BAD and bad / total > rule.limit
+
+
+def visible_at(matrix: Iterable[Mapping[str, Any]], since: float, rule: Rule) -> float | None:
+    """Give the time of the first scrape (epoch seconds) whose counts break the rule; None when none does.
+
+    Parameters
+    ----------
+    matrix
+        Series of `kanarya_request_duration_seconds_bucket` with `track="candidate"`, as Prometheus answers a range vector.
+    since
+        When the step began. A router's first scrape after that is what later ones are counted from.
+    """
+    now: dict[str, Tally] = {}
+    for at, pod, tally in sorted(_scrapes(matrix, since, rule), key=lambda scrape: scrape[0]):
+        now[pod] = tally
+        whole = Tally(*(sum(getattr(one, name) for one in now.values()) for name in ("live", "live_bad", "pool", "pool_bad")))
+        if whole.breaks(rule):
+            return at
+    return None
+
+
+def _scrapes(matrix: Iterable[Mapping[str, Any]], since: float, rule: Rule) -> list[tuple[float, str, Tally]]:
+    """Give, for each scrape of each pod, what it counted since the pod's first scrape after `since`."""
+    tallies: dict[tuple[float, str], Tally] = {}
+    for one in matrix:
+        labels = one["metric"]
+        attempts, bad = _meaning(labels, rule)
+        for at, grown in _growth(one["values"], since):
+            tally = tallies.setdefault((at, labels["pod"]), Tally())
+            tally.pool += attempts * grown
+            tally.pool_bad += bad * grown
+            if labels["exposure"] == "live":
+                tally.live += attempts * grown
+                tally.live_bad += bad * grown
+    return [(at, pod, tally) for (at, pod), tally in tallies.items()]
+
+
+def _meaning(labels: Mapping[str, str], rule: Rule) -> tuple[int, int]:
+    """Give what one more in a series adds to attempts and to bad ones: slow attempts are all less those within the limit."""
+    edge = float(labels["le"])
+    if labels["outcome"] == "cancelled":
+        return 0, 0
+    if edge == float("inf"):
+        return 1, 1 if rule.slower_than is not None else int(labels["outcome"] in FAILED)
+    return 0, -1 if edge == rule.slower_than else 0
+
+
+def _growth(values: Sequence[Sequence[Any]], since: float) -> list[tuple[float, float]]:
+    counted = [(float(at), float(value)) for at, value in values if float(at) > since]
+    return [(at, value - counted[0][1]) for at, value in counted]

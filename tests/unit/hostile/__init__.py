@@ -1,0 +1,1 @@
+"""Whatever people, pods and files may hold: a clear sentence, and nobody else suffers."""

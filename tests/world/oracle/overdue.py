@@ -1,0 +1,72 @@
+"""Down within bounds (2): what asks for weight 0 has it before long, while somebody could do it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kanarya.cluster import names
+from kanarya.cluster.port import DEPLOYMENTS, ROLLOUTS
+from tests.world.oracle.writes import breach_of
+from tests.world.service import NAME
+
+if TYPE_CHECKING:
+    from tests.world.oracle import Oracle
+
+TICK_SECONDS = 0.5
+BOUND_SECONDS = 12.0
+"""For a pass under way, which may wait for Prometheus, then the next one."""
+DEAF_SECONDS = 80.0
+"""After watch events were lost, a rollout without a run is looked at within a minute or so."""
+
+
+class Overdue:
+    """Counts the seconds in which a weight stands that should not, and an operator could have lowered it."""
+
+    def __init__(self, oracle: Oracle) -> None:
+        self._oracle, self._world = oracle, oracle.world
+        self._asked: dict[str, float] = {}
+
+    def tick(self) -> None:
+        reasons = self._reasons() if self._world.weight() else {}
+        able = self._able()
+        self._asked = {reason: self._asked.get(reason, 0.0) + TICK_SECONDS * able for reason in reasons}
+        for reason, seconds in self._asked.items():
+            if seconds > reasons[reason]:
+                self._oracle.violated(
+                    2, f"{reason}, and weight {self._world.weight()} stood for {seconds:.0f} s that an operator was able to lower it"
+                )
+
+    def _able(self) -> bool:
+        """Whether some operator has been up for a moment, with an API server that answers."""
+        now = self._world.now()
+        return not self._world.weather and any(now - operator.booted > 1.0 for operator in self._world.operators)
+
+    def _reasons(self) -> dict[str, float]:
+        """Give what asks for weight 0 now, and how long it may take."""
+        writes, prometheus = self._oracle.writes, self._world.prometheus
+        rollout, target = self._world.api.peek(ROLLOUTS, NAME), self._world.api.peek(DEPLOYMENTS, NAME)
+        run = self._world.checkpoint().get("run")
+        slow = 15.0 if prometheus.trouble in ("hanging", "slow") else 0.0
+        bound = BOUND_SECONDS + slow + (DEAF_SECONDS if self._oracle.since_touched("events") < DEAF_SECONDS else 0.0)
+        found: dict[str, float] = {}
+        if rollout is None:
+            return {"the rollout is gone": bound}
+        if run is None and self._oracle.lenient and self._world.status().get("summary") == "Refused":
+            return {}  # known: nothing is repaired for a rollout that is refused; no router sends anything to a candidate then
+        if run is None:
+            return {"no run is on": bound}
+        if rollout["metadata"].get("annotations", {}).get(names.ABORT) == run["id"]:
+            found["the run is aborted"] = bound
+        if target is None:
+            found["the target is gone"] = bound
+        elif self._world.revision(self._world.desired) != run["candidate"]["revision"] and run["stage"] != "Promoting":
+            found["the target has another revision"] = bound
+        candidate = run["candidate"]["revision"]
+        if run["stage"] in ("Stepping", "Soaking") and not (prometheus.trouble or prometheus.down):
+            counted, spoiled = writes.counted(
+                candidate, max(writes.counted_from, run["weightSince"] - self._world.wall() + self._world.now()), self._world.now() - 2.5
+            )
+            breach = breach_of(counted, writes.latched_analysis())
+            if breach and not spoiled:
+                found["the candidate is beyond its limits"] = bound
+        return found

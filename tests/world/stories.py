@@ -1,0 +1,66 @@
+"""Stories that broke a promise once, shortened, each with what it found. They do not depend on how chance tells stories."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.world.story import Event, Story
+from tests.world.traffic import Model
+
+RELEASE = Event(14, "release", {"version": "v2"})
+LONG = {"steps": [{"weight": 20, "durationSeconds": 20}, {"weight": 100, "durationSeconds": 6}]}
+
+
+def _release(seed: int, *events: Event, **rest: Any) -> Story:
+    return Story(seed, (RELEASE, *events), **rest)
+
+
+BROKEN_FIRST = Story(
+    1,
+    (Event(0.01, "release", {"version": "v2"}), Event(30, "release", {"version": "v3"})),
+    models={"v2": Model(pods="never ready")},
+)
+"""The very first revision never gets ready, and its owner releases another one."""
+
+REFUSED = _release(
+    30668, Event(24, "unusable_target", {"seconds": 30.0}), Event(26, "set_weight", {"weight": 20}), models={"v2": Model(errors=0.3)}
+)
+"""The target's template cannot be used, no run is on, and somebody sets a weight."""
+
+STORIES: dict[str, Story] = {
+    "a clock that was set back held a run in Preflight for an hour": _release(
+        214, Event(20, "jump", {"by": 3600.0, "whose": "operators"}), Event(26, "release", {"version": "v3"}), scrape=1
+    ),
+    "after a foreign rise was taken back, the weight rose on samples from before it": _release(
+        1, Event(44, "set_weight", {"weight": 100}), spec={"plan": LONG}, rate=60, scrape=5
+    ),
+    "after a rise that a crash left half done, the weight rose again at once and without earning it": _release(
+        1, Event(33, "crash", {"away": 15.0, "point": "after-raise"})
+    ),
+    "an Event about the checkpoint was posted before the weight went down": _release(
+        258, Event(29, "meddle", {"what": "checkpoint"}), Event(29.1, "crash", {"away": 2.0, "calls": 1}), rate=60, scrape=1
+    ),
+    "a stable Deployment without its labels blocked the run for ever, with weight and without a word": _release(
+        311, Event(34.88, "strip", {"what": "stable"}), rate=60, scrape=1
+    ),
+    "with the operator's clock behind, weight rose on samples from before the last weight change": _release(
+        1, Event(15, "jump", {"by": -8.0, "whose": "operators"}), rate=60, scrape=1
+    ),
+    "a checkpoint that was deleted was not written again while the clock was set back": Story(
+        1896,
+        (
+            Event(2.48, "release", {"version": "v3"}),
+            RELEASE,
+            Event(17.08, "jump", {"by": 3600.0, "whose": "operators"}),
+            Event(19.54, "delete_target", {"seconds": 1.3}),
+            Event(20.41, "delete", {"what": "checkpoint"}),
+        ),
+        routers=2,
+    ),
+    "a ConfigMap of somebody else with the name of the router's settings was written over": _release(
+        1, Event(0, "squat", {"what": "settings"})
+    ),
+    "a rise whose answer was lost is taken back, and then only repeated on newer samples": _release(
+        1677, Event(30, "api", {"kind": "lost", "scope": "httproutes", "share": 1.0, "seconds": 3.0}), rate=60
+    ),
+}
