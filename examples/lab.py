@@ -156,6 +156,8 @@ class ModelService:
     models: Path
     name: str = "fraud"
     spec: dict[str, Any] = field(default_factory=short_spec)
+    load: str = "load"
+    """Name of the pod that the load runs in."""
     _operator_pod: str = field(default="", init=False, repr=False)
 
     # -- changing ---------------------------------------------------------------------------------------------------------
@@ -189,17 +191,21 @@ class ModelService:
             time.sleep(3)
         command = ["kanarya-ml", "load", "--url", url or f"http://{self.name}/ml/predict", "--rate", str(rate), "--port", "9000"]
         container = {
-            "name": "load",
+            "name": self.load,
             "image": "kanarya/inference:dev",
             "imagePullPolicy": "IfNotPresent",
             "command": command,
             "ports": [{"containerPort": 9000}],
             "readinessProbe": {"httpGet": {"path": "/stats", "port": 9000}, "periodSeconds": 1},
         }
-        metadata = {"name": "load", "namespace": self.namespace, "labels": {"app": "load"}}
+        metadata = {"name": self.load, "namespace": self.namespace, "labels": {"app": "load"}}
         body = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata}
         apply({**body, "spec": {"containers": [container], "terminationGracePeriodSeconds": 1, "enableServiceLinks": False}})
-        kubectl("wait", "-n", self.namespace, "--for=condition=Ready", "pod/load", "--timeout=90s")
+        kubectl("wait", "-n", self.namespace, "--for=condition=Ready", f"pod/{self.load}", "--timeout=90s")
+
+    def reset_load(self) -> None:
+        """Set everything that the load has counted to zero."""
+        self._load("create", "reset", "-f", "/dev/null")
 
     def annotate(self, key: str, value: str) -> None:
         """Annotate the rollout, as people do to abort or retry a run."""
@@ -249,12 +255,19 @@ class ModelService:
         return found
 
     def answers(self, since: float) -> list[Any]:
-        """Read the single answers since a time: `[time, version, track, status]` each."""
+        """Read the single answers since a time: `[time, version, track, status, milliseconds]` each."""
         found = self._load("get", f"answers?since={since}")
         return list(found["answers"]) if isinstance(found, dict) else found
 
-    def _load(self, verb: str, path: str) -> Any:
-        return json.loads(kubectl(verb, "--raw", f"/api/v1/namespaces/{self.namespace}/pods/load:9000/proxy/{path}", timeout=30))
+    def _load(self, verb: str, path: str, *options: str) -> Any:
+        raw = f"/api/v1/namespaces/{self.namespace}/pods/{self.load}:9000/proxy/{path}"
+        return json.loads(kubectl(verb, "--raw", raw, *options, timeout=30))
+
+    def events(self) -> list[tuple[str, str]]:
+        """Read the Events about the rollout, oldest first: reason and note."""
+        items = get(self.namespace, "events.events.k8s.io")["items"]
+        ours = [item for item in items if item["regarding"]["kind"] == "MLModelRollout" and item["regarding"]["name"] == self.name]
+        return [(item["reason"], item["note"]) for item in sorted(ours, key=lambda item: str(item["eventTime"]))]
 
     def evidence(self, run_id: str) -> list[dict[str, Any]]:
         """Read the parts of a run's evidence."""

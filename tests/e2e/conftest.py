@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ DUMPS = Path(os.environ.get("KANARYA_DUMPS", lab.ROOT / "build/out/dumps"))
 SCHEMA = json.loads((lab.ROOT / "docs/reference/evidence-v1.schema.json").read_text(encoding="utf-8"))
 
 Services = Callable[..., lab.ModelService]
+"""Makes a model service."""
+Serving = Callable[..., lab.ModelService]
+"""Makes a model service that is adopted and under load."""
 
 
 @pytest.hookimpl(wrapper=True)
@@ -30,6 +34,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 FAILED = pytest.StashKey[bool]()
+COUNTER = itertools.count(1)
+"""Keeps namespaces apart whose tests have nearly the same name, or that one test makes."""
 
 
 @pytest.fixture(scope="session")
@@ -49,8 +55,8 @@ def service(laboratory: Path, request: pytest.FixtureRequest) -> Iterator[Servic
 
     def make(**changes: object) -> lab.ModelService:
         base = "".join(part if part.isalnum() else "-" for part in request.node.name.lower().replace("test_", ""))
-        namespace = f"e2e-{base[:40].strip('-')}-{os.getpid() % 10_000}"
-        found = lab.ModelService(namespace, laboratory, **changes)  # type: ignore[arg-type]
+        namespace = f"e2e-{base[:38].strip('-')}-{os.getpid() % 10_000}-{next(COUNTER)}"
+        found = lab.ModelService(**{"namespace": namespace, "models": laboratory, **changes})  # type: ignore[arg-type]
         found.create_namespace()
         made.append(found)
         return found
@@ -58,12 +64,12 @@ def service(laboratory: Path, request: pytest.FixtureRequest) -> Iterator[Servic
     yield make
     for found in made:
         if request.node.stash.get(FAILED, True):
-            dump(found.namespace, request.node.name)
+            dump(found, request.node.name)
         found.delete()
 
 
 @pytest.fixture
-def serving(service: Services) -> Callable[..., lab.ModelService]:
+def serving(service: Services) -> Serving:
     """Give a function that makes a model service which is adopted and under load."""
 
     def make(**changes: object) -> lab.ModelService:
@@ -74,6 +80,27 @@ def serving(service: Services) -> Callable[..., lab.ModelService]:
         return found
 
     return make
+
+
+def quick_spec(*weights: int, seconds: int = 5, analysis: Mapping[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    """Give a spec with few, short steps; `analysis` and `changes` are put over the laboratory's own."""
+    spec = lab.short_spec(seconds, weights or (10, 50, 100))
+    return {**spec, "analysis": {**spec["analysis"], **(analysis or {})}, **changes}
+
+
+def check_end(service: lab.ModelService, outcome: str, reason: str, *, seconds: float = 180) -> list[dict[str, Any]]:
+    """Wait for the end of the first run; check outcome, reason, weight, Event and evidence; gives the entries."""
+    entry = service.wait_outcome(1, seconds)
+    assert (entry["outcome"], entry["reason"]) == (outcome, reason), entry
+    assert service.weight() == 0
+    assert service.condition("Ready") == ("True", "StableServes")
+    assert outcome in {word for word, _ in service.events()}
+    return check_evidence(service, entry["run"])
+
+
+def weights_entered(entries: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Give the weights of the steps that a run entered."""
+    return [item["weight"] for item in entries if item["kind"] == "StepEntered"]
 
 
 def check_evidence(service: lab.ModelService, run_id: str) -> list[dict[str, Any]]:
@@ -95,9 +122,10 @@ def no_client_error(service: lab.ModelService) -> None:
     assert set(stats["by_status"]) == {"200"}, stats
 
 
-def dump(namespace: str, name: str) -> None:
+def dump(service: lab.ModelService, name: str) -> None:
     """Write down everything a person would ask for."""
-    folder = DUMPS / name.replace("/", "-")
+    namespace = service.namespace
+    folder = DUMPS / f"{name}-{namespace}-{service.name}".replace("/", "-")
     folder.mkdir(parents=True, exist_ok=True)
     commands = {
         "objects.yaml": ["get", "mlr,deploy,rs,pods,svc,endpointslices,httproute,configmap", "-n", namespace, "-o", "yaml"],
@@ -105,7 +133,7 @@ def dump(namespace: str, name: str) -> None:
         "operator.log": ["logs", "-n", lab.OPERATOR_NAMESPACE, "deployment/kanarya", "--tail=2000"],
         "operator-before.log": ["logs", "-n", lab.OPERATOR_NAMESPACE, "deployment/kanarya", "--previous", "--tail=500"],
         "router.log": ["logs", "-n", namespace, "-l", "app.kubernetes.io/component=router", "--prefix", "--tail=500"],
-        "load.json": ["get", "--raw", f"/api/v1/namespaces/{namespace}/pods/load:9000/proxy/stats"],
+        "load.json": ["get", "--raw", f"/api/v1/namespaces/{namespace}/pods/{service.load}:9000/proxy/stats"],
         "nodes.txt": ["describe", "nodes"],
     }
     for file, command in commands.items():

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from datetime import datetime
 from itertools import pairwise
 
 from examples import lab
-from examples.lab import ModelService, get
-from tests.e2e.conftest import check_evidence, no_client_error
-
-Serving = Callable[..., ModelService]
-KILL = r"""
-# The bracket keeps the pattern from matching the shell that looks for it.
-for p in /proc/[0-9]*; do
-  if tr '\0' ' ' < $p/cmdline 2>/dev/null | grep -q '[k]anarya operator --config'; then kill -9 ${p#/proc/}; fi
-done
-"""
+from examples.lab import get
+from tests.e2e.conftest import Serving, check_evidence, no_client_error
+from tests.e2e.disturb import kill_processes, node, prometheus_away
 
 
 def kill_operator() -> None:
     """End the operator with SIGKILL, from the node: nothing in the pod gets to say goodbye."""
     before = restarts()
-    (node,) = [item["metadata"]["name"] for item in get("default", "nodes")["items"]]
-    lab.run("docker", "exec", node, "sh", "-c", KILL)
+    kill_processes(node(), "kanarya operator --config")
     lab.eventually(lambda: restarts() > before, "a restarted operator", 90)
     lab.kubectl("rollout", "status", "-n", lab.OPERATOR_NAMESPACE, "deployment/kanarya", "--timeout=60s")
 
@@ -67,8 +58,7 @@ def test_prometheus_gone_for_a_minute_holds_and_goes_on(serving: Serving) -> Non
     service = serving()
     service.release("v1.8.1")
     service.wait_weight(10)
-    lab.kubectl("scale", "-n", "monitoring", "deploy/prometheus", "--replicas=0")
-    try:
+    with prometheus_away():
         service.wait(lambda status: status.get("reason") == "SourceDown", "the reason SourceDown", 60)
         end = time.monotonic() + 60
         while time.monotonic() < end:
@@ -77,9 +67,6 @@ def test_prometheus_gone_for_a_minute_holds_and_goes_on(serving: Serving) -> Non
             time.sleep(2)
         held = service.weight()
         assert service.status()["reason"] == "SourceDown"
-    finally:
-        lab.kubectl("scale", "-n", "monitoring", "deploy/prometheus", "--replicas=1")
-        lab.kubectl("rollout", "status", "-n", "monitoring", "deploy/prometheus", "--timeout=90s")
     assert service.weight() == held
     entry = service.wait_outcome()
     assert entry["outcome"] == "Succeeded"
