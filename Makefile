@@ -17,7 +17,7 @@ demo: environment ## from nothing to one rollout that succeeds and one that is t
 	$(RUN) python -m examples.demo
 
 .PHONY: test
-test: check contract-and-e2e ## everything CI checks; ends with pytest's summary
+test: check mutations lives contract-and-e2e ## everything CI checks; ends with pytest's summary
 
 .PHONY: check
 check: environment lint types layers generated unit ## the quick part: under a minute, no cluster
@@ -54,6 +54,14 @@ generated: environment
 .PHONY: unit
 unit: environment
 	$(RUN) pytest tests/unit -n 2 --dist worksteal --cov --cov-report=term:skip-covered
+
+.PHONY: mutations
+mutations: environment ## take away the rules that keep people safe, one by one: a test must notice
+	$(RUN) pytest tests/mutation -n 2
+
+.PHONY: lives
+lives: environment ## simulated lives of a rollout under faults; KANARYA_LIVES and KANARYA_SEED choose
+	$(RUN) pytest tests/world -n 2 -s
 
 .PHONY: contract-and-e2e
 contract-and-e2e: cluster-ready

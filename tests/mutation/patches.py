@@ -1,0 +1,289 @@
+"""Small patches that each take away a rule that keeps people safe, and the test that notices.
+
+A patch replaces `old`, which stands exactly once in `file` (below `operator/kanarya/`), by `new`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A rule taken away."""
+
+    breaks: str
+    """What no longer holds."""
+    file: str
+    old: str
+    new: str
+    test: str
+    """Id of the test that must fail, below `tests/unit/`."""
+
+
+PATCHES = (
+    # -- up needs proof ---------------------------------------------------------------------------------------------------
+    Patch(
+        "the weight rises on worse than slo",
+        "decision/stages.py",
+        'if verdict.kind is not Kind.GOOD:\n            return verdict.reason, f"{metric}',
+        'if verdict.kind is Kind.BAD:\n            return verdict.reason, f"{metric}',
+        "decision/test_lifecycle.py::test_worse_than_slo_holds_and_is_given_up_after_its_time",
+    ),
+    Patch(
+        "samples older than the last weight change count as proof",
+        "decision/observing.py",
+        "> max(draft.world.started, run.weight_since)",
+        "> draft.world.started",
+        "decision/test_lifecycle.py::test_no_weight_rises_on_samples_from_before_the_last_weight_change",
+    ),
+    Patch(
+        "samples older than the process count as proof",
+        "decision/observing.py",
+        "> max(draft.world.started, run.weight_since)",
+        "> run.weight_since",
+        "decision/test_lifecycle.py::test_no_weight_rises_on_samples_from_before_the_process_began",
+    ),
+    Patch(
+        "the weight rises while pods of the candidate are missing",
+        "decision/stages.py",
+        '    if world.pods.ready < draft.replicas:\n        return "CandidateNotReady"',
+        '    if world.pods.ready < 0:\n        return "CandidateNotReady"',
+        "decision/test_lifecycle.py::test_no_ready_pod_for_a_minute_is_taken_back",
+    ),
+    Patch(
+        "preflight lets a candidate without all its pods through",
+        "decision/stages.py",
+        "    if world.pods.ready < draft.replicas:\n        found.append",
+        "    if world.pods.ready < 0:\n        found.append",
+        "decision/test_lifecycle.py::test_a_run_that_lasts_too_long_expires",
+    ),
+    Patch(
+        "a step ends before its time",
+        "decision/stages.py",
+        "left = run.step_since + step.duration_seconds - draft.now",
+        "left = run.step_since - draft.now",
+        "decision/test_lifecycle.py::test_a_good_candidate_takes_every_step_in_order_and_is_promoted",
+    ),
+    Patch(
+        "drift does not block promotion",
+        "decision/stages.py",
+        "    if verdict.kind is Kind.GOOD:\n        return None",
+        "    if verdict.kind is not None:\n        return None",
+        "decision/test_lifecycle.py::test_drift_blocks_promotion_and_nothing_else",
+    ),
+    Patch(
+        "mode Observe gives weight",
+        "decision/stages.py",
+        "weight = 0 if run.observing else planned",
+        "weight = planned",
+        "decision/test_observe.py::test_a_good_candidate_walks_through_every_step_at_weight_0",
+    ),
+    Patch(
+        "a raise is not announced before it is written",
+        "controller/reconcile.py",
+        '        await save(self._api, plan, state)\n        await self._at("after-intent")',
+        '        await self._at("after-intent")',
+        "controller/test_reconcile.py::test_a_raise_is_announced_in_the_checkpoint_before_it_is_on_the_route",
+    ),
+    Patch(
+        "a raise is written before it is announced",
+        "controller/reconcile.py",
+        '        await save(self._api, plan, state)\n        await self._at("after-intent")\n        try:\n            await self._executor.carry_out(plan, view, action)',
+        '        try:\n            await self._executor.carry_out(plan, view, action)\n            await save(self._api, plan, state)\n            await self._at("after-intent")',
+        "controller/test_reconcile.py::test_a_raise_is_announced_in_the_checkpoint_before_it_is_on_the_route",
+    ),
+    Patch(
+        "a raise that met a conflict counts as done",
+        "controller/reconcile.py",
+        '            return state.model_copy(update={"intent": None})\n        await',
+        "        await",
+        "controller/test_reconcile.py::test_an_upward_write_is_lost_to_somebody_who_was_faster",
+    ),
+    # -- down needs nothing -----------------------------------------------------------------------------------------------
+    Patch(
+        "more than abort is fine",
+        "decision/threshold.py",
+        "if abort_rate > abort and",
+        "if abort_rate < abort and",
+        "decision/test_lifecycle.py::test_a_fault_that_begins_later_is_taken_back_from_there",
+    ),
+    Patch(
+        "two bad requests are enough",
+        "decision/threshold.py",
+        "    if abort_rate > abort and bad_at_abort >= FEWEST_BAD:",
+        "    if abort_rate > abort:",
+        "decision/test_formulas.py::test_two_bad_events_are_never_enough_to_call_it_bad",
+    ),
+    Patch(
+        "live requests are not judged alone",
+        "decision/judge.py",
+        "    return live if live.kind is Kind.BAD and pool.kind is not Kind.BAD else pool",
+        "    return pool",
+        "decision/test_formulas.py::test_live_alone_can_be_bad_though_the_pool_is_good",
+    ),
+    Patch(
+        "an unfinished rollback waits for what is read first",
+        "controller/reconcile.py",
+        "        await self._overdue_rollback(memory)\n",
+        "",
+        "controller/test_reconcile.py::test_a_decided_rollback_is_written_before_anything_is_read",
+    ),
+    Patch(
+        "a rollback whose write failed is forgotten",
+        "controller/reconcile.py",
+        "        if rolling:\n            memory.state = state\n",
+        "        if rolling:\n",
+        "controller/test_reconcile.py::test_a_decided_rollback_is_written_before_anything_is_read",
+    ),
+    Patch(
+        "the way down comes after other work",
+        "controller/reconcile.py",
+        "        for action in decision.actions:\n            if isinstance(action, LowerWeight):\n                await self._executor.carry_out(plan, view, action)\n        for action in decision.actions:\n            if not isinstance(action, LowerWeight | RaiseWeight):\n                await self._executor.carry_out(plan, view, action)\n",
+        "        for action in decision.actions:\n            if not isinstance(action, LowerWeight | RaiseWeight):\n                await self._executor.carry_out(plan, view, action)\n        for action in decision.actions:\n            if isinstance(action, LowerWeight):\n                await self._executor.carry_out(plan, view, action)\n",
+        "controller/test_reconcile.py::test_the_way_down_waits_for_no_other_write_of_its_pass",
+    ),
+    Patch(
+        "of two downward writes the higher one wins",
+        "decision/draft.py",
+        "weight = min(known.weight for known in (action, *earlier))",
+        "weight = max(known.weight for known in (action, *earlier))",
+        "decision/test_lifecycle.py::test_of_several_downward_writes_only_the_lowest_is_made",
+    ),
+    Patch(
+        "a rollback ends before weight 0 is on the route",
+        "decision/ending.py",
+        '    if draft.actions:\n        return draft.say(run.reason, f"{run.message}; writing',
+        '    if not draft.now:\n        return draft.say(run.reason, f"{run.message}; writing',
+        "decision/test_lifecycle.py::test_a_rollback_is_repeated_until_it_holds",
+    ),
+    Patch(
+        "a failed pass is not repeated",
+        "controller/queue.py",
+        "            return delay\n",
+        "            return None\n",
+        "controller/test_queue.py::test_a_failed_pass_is_tried_again_and_reported",
+    ),
+    Patch(
+        "an abort waits for Prometheus",
+        "controller/reconcile.py",
+        "state.stable is not None and not asked:",
+        "state.stable is not None:",
+        "controller/test_reconcile.py::test_an_ending_that_people_ask_for_waits_for_no_sample",
+    ),
+    Patch(
+        "a candidate without pods keeps its weight",
+        "decision/ending.py",
+        "    if since is not None and now - since >= UNREADY_SECONDS:",
+        "    if since is not None and now - since < 0:",
+        "decision/test_lifecycle.py::test_no_ready_pod_for_a_minute_is_taken_back",
+    ),
+    Patch(
+        "a crash-looping candidate keeps its weight",
+        "decision/ending.py",
+        "    if pods.crash_looping:\n",
+        "    if not pods.crash_looping and now < 0:\n",
+        "decision/test_lifecycle.py::test_a_crash_loop_is_taken_back_without_waiting_for_metrics",
+    ),
+    # -- silence is not success -------------------------------------------------------------------------------------------
+    Patch(
+        "few samples are enough",
+        "decision/threshold.py",
+        "    if total < need:\n",
+        "    if total < 1:\n",
+        "decision/test_formulas.py::test_threshold_at_its_edges",
+    ),
+    Patch(
+        "a metric that could not be read keeps its last verdict",
+        "decision/judge.py",
+        "        if reason is not None and verdicts[metric].kind is not Kind.BAD:",
+        "        if reason is not None and verdicts[metric].kind is Kind.INSUFFICIENT:",
+        "decision/test_lifecycle.py::test_no_silence_ever_raises_a_weight",
+    ),
+    Patch(
+        "no requests at all are fine",
+        "decision/judge.py",
+        "if everywhere is None and settled and counts.candidate.requests == 0:",
+        "if everywhere is None and settled and counts.candidate.requests < 0:",
+        "decision/test_formulas.py::test_silence_is_told_apart",
+    ),
+    Patch(
+        "missing data never ends a run",
+        "decision/ending.py",
+        "lasted >= policy.after_seconds:",
+        "lasted < 0:",
+        "decision/test_lifecycle.py::test_silence_that_lasts_is_taken_back_by_its_policy",
+    ),
+    Patch(
+        "comparisons that were not made do not matter",
+        "decision/judge.py",
+        "counts.compared < FEWEST_COMPARED * counts.attempted:",
+        "counts.compared < 0:",
+        "decision/test_formulas.py::test_a_match_rate_of_too_few_comparisons_means_nothing",
+    ),
+    # -- a crash at any instant -------------------------------------------------------------------------------------------
+    Patch(
+        "after a start the weight is the higher of the two",
+        "decision/lifecycle.py",
+        "weight = min(run.weight, route.weight or 0)",
+        "weight = max(run.weight, route.weight or 0)",
+        "decision/test_lifecycle.py::test_after_a_restart_the_weight_is_the_lower_of_route_and_checkpoint",
+    ),
+    Patch(
+        "an intent outlives the process",
+        "decision/lifecycle.py",
+        '    state = state.model_copy(update={"intent": None})\n',
+        "",
+        "decision/test_lifecycle.py::test_after_a_restart_the_weight_is_the_lower_of_route_and_checkpoint",
+    ),
+    Patch(
+        "a rollback that reached the route is forgotten",
+        "decision/lifecycle.py",
+        "    if route.rolled_back == run.id and run.stage",
+        "    if not run.id and run.stage",
+        "decision/test_lifecycle.py::test_a_rollback_that_reached_only_the_route_is_finished_after_a_restart",
+    ),
+    # -- stable is pinned, ours is ours -----------------------------------------------------------------------------------
+    Patch(
+        "a foreign rise is adopted",
+        "decision/keeping.py",
+        "        draft.act(LowerWeight(min(actual, run.weight)))",
+        "        draft.act(LowerWeight(actual))",
+        "decision/test_lifecycle.py::test_a_foreign_rise_is_written_back_at_once",
+    ),
+    Patch(
+        "what was counted before a foreign cut still counts",
+        "decision/keeping.py",
+        '"watermark": now, "counts": Counts()}',
+        '"watermark": now}',
+        "decision/test_lifecycle.py::test_a_foreign_cut_is_earned_again_not_written_back",
+    ),
+    Patch(
+        "a rolled-back revision is tried again by itself",
+        "decision/lifecycle.py",
+        "    if revision == state.rejected and world.retry",
+        "    if not revision and world.retry",
+        "decision/test_lifecycle.py::test_a_rejected_revision_is_not_tried_again_until_asked",
+    ),
+    Patch(
+        "the stable Service moves to pods that are not there",
+        "decision/stages.py",
+        "        if new.available < draft.replicas:",
+        "        if new.available < 0:",
+        "decision/test_lifecycle.py::test_the_switch_waits_for_the_new_stable_at_full_size",
+    ),
+    Patch(
+        "the second of two rollouts on one target is obeyed",
+        "controller/reconcile.py",
+        "            if older and (shares or serves):",
+        "            if older and shares and not serves:",
+        "controller/test_reconcile.py::test_the_younger_of_two_rollouts_on_one_target_or_service_is_refused",
+    ),
+    Patch(
+        "a newer revision takes over a run",
+        "decision/ending.py",
+        "if identity is not None and identity.revision != run.candidate.revision:",
+        "if identity is None and now < 0:",
+        "decision/test_lifecycle.py::test_a_newer_revision_ends_the_run_at_weight_zero_before_its_own_begins",
+    ),
+)
