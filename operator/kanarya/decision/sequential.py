@@ -1,0 +1,293 @@
+"""Method `Sequential`: judge a rate by evidence that holds at any time, however often it is looked at.
+
+How the error probabilities are split. `alpha` = 1 - confidence.abort is the probability that a run is rolled back although no rate
+was ever above its abort limit; the last column is the default plan's (0.99, five steps, no soak).
+
+==================================================  =====================================  ==========
+test                                                 share                                  default
+==================================================  =====================================  ==========
+the whole run                                        alpha                                  1/100
+a stage: Preflight, each step, the soak if any       1 / stages of the above                1/600
+a metric: errors, latency, match                     1/3 of the above                       1/1800
+errors, latency: on the pool; on live alone          1/2 of the above each                  1/3600
+match: on the pool, all there is                     the metric's whole                     1/1800
+of each test: from the stage's start                 weight 1/2                             1/7200
+of each test: the k-th window of the stage           weight 1/2 x 1/k(k+1)                  1/7200 ...
+==================================================  =====================================  ==========
+
+The last two are weights in one mean of e-values, which passes at the test's share; each alone passes at its own. A stage whose counts
+begin again (history lost, weight restored) spends its share again.
+
+*Good* is not split: a step advances when all metrics are Good at once, so to advance wrongly is to be wrong about the one that is not;
+1 - confidence.advance bounds that per step. *Within* is shown at 0.05, whatever the confidence: a stricter one must not make it rarer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import log
+
+from kanarya.decision.statistics.anytime import JEFFREYS, Prior, complement, informative, log_e_above, log_e_below
+from kanarya.decision.statistics.conditional import log_e_discordant, log_e_worse
+from kanarya.decision.statistics.windows import Ring, Span, Tally, log_mean, spans
+from kanarya.decision.verdict import Kind, Verdict
+
+FEWEST_BAD = 3
+"""No candidate is called bad on fewer bad events than this, counted as they are."""
+SHOWN = 0.05
+"""Error probability of "the rate is above slo", and of "stable is above abort"."""
+METRICS_SHARING = 3
+TOLERATED_RATIO = 2.0
+"""While stable is above abort, a candidate up to this many times as bad is no worse: so far apart are slo and abort by default."""
+MOST_NEEDED = 1e7
+"""Requests beyond which "how many more" has no useful answer."""
+IMAGINED_BAD = 0.5
+"""The rate to come is estimated as if so many bad events had been seen at slo before."""
+
+
+@dataclass(frozen=True)
+class Alphas:
+    """Error probabilities of one metric in one stage: `bad` for all its tests of Bad together, `good` for Good."""
+
+    bad: float
+    good: float
+
+
+def alphas(*, abort: float, advance: float, steps: int, soak: bool) -> Alphas:
+    """Split the confidences of a plan; see the table at the top.
+
+    Parameters
+    ----------
+    abort, advance
+        `confidence.abort` and `confidence.advance`, such as 0.99 and 0.95.
+    steps, soak
+        Steps of the plan, and whether a soak follows.
+    """
+    stages = 1 + steps + soak
+    return Alphas(complement(abort) / stages / METRICS_SHARING, complement(advance))
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of the share of bad events, and the word that reasons begin with, such as `Errors`."""
+
+    slo: float
+    abort: float
+    word: str
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Counts of one test since the step began, bad against abort; the windows opened before this look; the design effect."""
+
+    now: Tally
+    ring: Ring
+    effect: float = 1.0
+    name: str = "all attempts"
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What a test of Bad found.
+
+    Attributes
+    ----------
+    log_e, needed
+        ln of the mean e-value, and the ln that makes it Bad.
+    unexcused
+        The same as `log_e` as if nothing were ever excused by stable.
+    spans
+        The spans that hold evidence, the one that holds most first. All others count as 0: counts, design effect and
+        `ring.only(these)` are all that is needed to come to the same verdict again.
+    """
+
+    log_e: float
+    needed: float
+    unexcused: float
+    spans: tuple[Span, ...]
+
+    @property
+    def bad(self) -> bool:
+        """Whether the candidate is shown to be bad."""
+        return self.log_e >= self.needed
+
+    @property
+    def excused(self) -> bool:
+        """Whether it would be, had stable not been as bad in the same time."""
+        return not self.bad and self.unexcused >= self.needed
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict, the tests of Bad behind it by name, and whether Bad is put off because stable is above abort as well."""
+
+    verdict: Verdict
+    proofs: dict[str, Proof]
+    excused: bool
+
+
+def judge_rate(pool: Stream, live: Stream | None, *, bad_at_slo: float, limits: Limits, alphas: Alphas, elapsed: float) -> Judgement:
+    """Judge a rate over a step.
+
+    Parameters
+    ----------
+    pool, live
+        Attempts of the candidate, all and live alone; None for a metric that has no live part.
+    bad_at_slo
+        Events of the pool that are bad against `limits.slo`; the same as those against abort, except for latency.
+    elapsed
+        Seconds in which the requests came, for the estimate of when there will be enough.
+    """
+    streams = [pool] if live is None else [pool, live]
+    proofs = {stream.name: prove_bad(stream, limits.abort, alphas.bad / len(streams)) for stream in streams}
+    for stream in streams:
+        if proofs[stream.name].bad:
+            return Judgement(_bad(proofs[stream.name], stream, limits), proofs, excused=False)
+    if any(proof.excused for proof in proofs.values()):
+        return Judgement(_put_off(pool, limits), proofs, excused=True)
+    return Judgement(_not_bad(pool, bad_at_slo, limits, alphas, tests=len(streams), elapsed=elapsed), proofs, excused=False)
+
+
+def prove_bad(stream: Stream, abort: float, alpha: float) -> Proof:
+    """Test whether the rate is above abort, over the step and over each of its windows."""
+    found: list[tuple[Span, float, float]] = []
+    # A span whose rate is not above the limit has an e-value of at most 1: not worth its time.
+    for span in spans(stream.now, stream.ring, fewest=FEWEST_BAD, above=abort):
+        counts = span.counts
+        carried = counts.divided(stream.effect)
+        plain = _both_priors(log_e_above, carried.bad, carried.total, abort)
+        fair = min(plain, judged_against_stable(carried)) if shown_storm(counts, abort, stream.effect) else plain
+        found.append((span, fair, plain))
+    log_e = log_mean([(span.weight, fair) for span, fair, _ in found])
+    unexcused = log_mean([(span.weight, plain) for span, _, plain in found])
+    ranked = sorted(found, key=lambda entry: log(entry[0].weight) + entry[1], reverse=True)
+    return Proof(log_e, -log(alpha), unexcused, tuple(span for span, _, _ in ranked))
+
+
+def shown_storm(counts: Tally, abort: float, effect: float = 1.0) -> bool:
+    """Whether stable itself is shown to be above abort in a span."""
+    if counts.stable_bad < FEWEST_BAD or counts.stable_bad <= abort * counts.stable_total:
+        return False
+    carried = counts.divided(effect)
+    return _both_priors(log_e_above, carried.stable_bad, carried.stable_total, abort) >= -log(SHOWN)
+
+
+def judged_against_stable(counts: Tally, discordant: tuple[float, float] | None = None) -> float:
+    """Give ln E for "the candidate is worse than stable by more than `TOLERATED_RATIO`".
+
+    Parameters
+    ----------
+    counts
+        Of one span and one weight, divided by the design effect.
+    discordant
+        Mirrored pairs in which only the candidate, and only stable, went wrong, where they are known: they say more than the rates.
+    """
+    if discordant is not None:
+        only_candidate, only_stable = discordant
+        return log_e_discordant(only_candidate_bad=only_candidate, only_stable_bad=only_stable, ratio=TOLERATED_RATIO)
+    return log_e_worse(
+        candidate_bad=counts.bad,
+        candidate_total=counts.total,
+        stable_bad=counts.stable_bad,
+        stable_total=counts.stable_total,
+        ratio=TOLERATED_RATIO,
+    )
+
+
+def _both_priors(log_e: Callable[[float, float, float, Prior], float], bad: float, total: float, p0: float) -> float:
+    """Average over two priors: one finds what is far from the limit, the other what is near it, sooner than either for ln 2 more."""
+    return log_mean([(0.5, log_e(bad, total, p0, prior)) for prior in (JEFFREYS, informative(p0))])
+
+
+def _bad(proof: Proof, stream: Stream, limits: Limits) -> Verdict:
+    span = proof.spans[0]
+    counts = span.counts
+    since = "since the step began" if span.number == 0 else f"since look {span.number} of the step"
+    against = "Stable" if shown_storm(counts, limits.abort, stream.effect) else "Abort"
+    return Verdict(
+        Kind.BAD,
+        f"{limits.word}Above{against}",
+        counts.bad / counts.total,
+        limits.slo,
+        limits.abort,
+        counts.total,
+        counts.total,
+        detail=f"{counts.bad:.0f} of {counts.total:.0f}, {stream.name}, {since}",
+    )
+
+
+def _put_off(pool: Stream, limits: Limits) -> Verdict:
+    now = pool.now.since(Tally())
+    detail = f"stable has {now.stable_bad:.0f} bad of {now.stable_total:.0f} requests: the candidate is not shown to be worse"
+    rate = now.bad / now.total if now.total else None
+    return Verdict(Kind.INSUFFICIENT, "StableAboveAbort", rate, limits.slo, limits.abort, now.total, detail=detail)
+
+
+def _not_bad(pool: Stream, bad_at_slo: float, limits: Limits, alphas: Alphas, *, tests: int, elapsed: float) -> Verdict:
+    """Tell Within, Good and Insufficient apart, by the pool over the whole step."""
+    now = pool.now.since(Tally())
+    seen = _Seen(min(bad_at_slo, now.total), now.bad, now.total, pool.effect)
+    rate = seen.bad_at_slo / seen.total if seen.total else None
+
+    def verdict(kind: Kind, reason: str, need: float, eta: float | None = None, detail: str = "") -> Verdict:
+        return Verdict(kind, reason, rate, limits.slo, limits.abort, seen.total, need, eta, detail)
+
+    if seen.above_slo(limits):
+        return verdict(Kind.WITHIN, f"{limits.word}AboveSlo", seen.total)
+    if seen.below_abort(limits, alphas):
+        return verdict(Kind.GOOD, f"{limits.word}WithinSlo", seen.total)
+    need = _needed(seen, limits, alphas, tests)
+    eta = (need - seen.total) * elapsed / seen.total if seen.total > 0 and need < MOST_NEEDED and elapsed > 0 else None
+    when = f", about {eta:.0f} s at this rate" if eta is not None else ""
+    return verdict(Kind.INSUFFICIENT, "TooFewSamples", need, eta, f"{seen.total:.0f} of about {need:.0f} requests{when}")
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Counts over the whole step."""
+
+    bad_at_slo: float
+    bad: float
+    total: float
+    effect: float
+
+    def above_slo(self, limits: Limits) -> bool:
+        return self._passes(log_e_above, self.bad_at_slo, limits.slo, SHOWN)
+
+    def below_abort(self, limits: Limits, alphas: Alphas) -> bool:
+        return self._passes(log_e_below, self.bad, limits.abort, alphas.good)
+
+    def above_abort(self, limits: Limits, alpha: float) -> bool:
+        return self.bad >= FEWEST_BAD and self._passes(log_e_above, self.bad, limits.abort, alpha)
+
+    def _passes(self, log_e: Callable[[float, float, float, Prior], float], bad: float, p0: float, alpha: float) -> bool:
+        return _both_priors(log_e, bad / self.effect, self.total / self.effect, p0) >= -log(alpha)
+
+    def later(self, total: float, limits: Limits) -> _Seen:
+        """Give the counts at so many requests, if what comes is as what was seen."""
+        more, imagined = total - self.total, IMAGINED_BAD / limits.slo
+
+        def grown(bad: float) -> float:
+            return bad + more * min(1.0, (bad + IMAGINED_BAD) / (self.total + imagined))
+
+        return _Seen(grown(self.bad_at_slo), grown(self.bad), total, self.effect)
+
+
+def _needed(seen: _Seen, limits: Limits, alphas: Alphas, tests: int) -> float:
+    """Give the requests at which a verdict is expected, to within a few percent; `MOST_NEEDED` when there is no end to it."""
+    share = alphas.bad / tests / 2
+
+    def decided(total: float) -> bool:
+        then = seen.later(total, limits)
+        return then.below_abort(limits, alphas) or then.above_slo(limits) or then.above_abort(limits, share)
+
+    low, high = seen.total, max(2 * seen.total, 16.0)
+    while not decided(high):
+        low, high = high, 2 * high
+        if high > MOST_NEEDED:
+            return MOST_NEEDED
+    while high - low > max(0.05 * high, 1.0):
+        middle = (low + high) / 2
+        low, high = (low, middle) if decided(middle) else (middle, high)
+    return high
