@@ -151,7 +151,7 @@ def harm(answers: Sequence[Sequence[Any]], version: str, weights: Sequence[tuple
     Parameters
     ----------
     answers
-        `[time, version, track, status]` each, since the release.
+        `[time, version, track, status, milliseconds]` each, since the release.
     version
         The candidate's.
     weights

@@ -60,6 +60,13 @@ def _crash(random: Random) -> tuple[str, dict[str, Any]]:
     return "crash", {"away": away, "calls": random.randint(1, 60)}
 
 
+def _jump(random: Random) -> tuple[str, dict[str, Any]]:
+    """A cluster's clocks are never set back by an hour: Prometheus would show nothing of use for as long."""
+    whose = random.choice(("all", "operators"))
+    steps = (-40.0, -8.0, -3.0, 3.0, 8.0, 40.0, 3600.0)
+    return "jump", {"by": random.choice(steps if whose == "all" else (-3600.0, *steps)), "whose": whose}
+
+
 def _owned(random: Random) -> str:
     return random.choice(("route", "route", "stable Service", "candidate Service", "stable", "settings", "checkpoint", "evidence"))
 
@@ -68,13 +75,7 @@ FAULTS: tuple[tuple[int, Maker], ...] = (
     (6, _api),
     (6, _crash),
     (1, lambda random: ("second", {"seconds": _spell(random), "oldest_goes": random.random() < 0.5})),
-    (
-        2,
-        lambda random: (
-            "jump",
-            {"by": random.choice((-3600.0, -40.0, -8.0, -3.0, 3.0, 8.0, 40.0, 3600.0)), "whose": random.choice(("all", "operators"))},
-        ),
-    ),
+    (2, _jump),
     (2, lambda random: ("deaf", {"share": random.choice((0.3, 1.0)), "delay": random.choice((0.05, 5.0)), "seconds": _spell(random)})),
     (1, lambda random: ("repeat", {"seconds": _spell(random)})),
     (3, lambda random: ("trouble", {"kind": random.choice(("refused", "hanging", "failing", "empty", "slow")), "seconds": _spell(random)})),

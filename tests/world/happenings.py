@@ -186,7 +186,8 @@ class Happenings(ForeignHands):
         else:
             self._world.operator_offset += by
         self._oracle.touch("clock")
-        self._world.calm_at = max(self._world.calm_at, self._world.now() + 20.0)
+        # Prometheus shows nothing that can be trusted until a clock that was set back has caught up.
+        self._world.calm_at = max(self._world.calm_at, self._world.now() + max(20.0, 20.0 - by))
 
     # -- Prometheus -------------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from email.utils import formatdate
 from random import Random
 from typing import Any, Literal
 
+from kanarya.telemetry.counting import LAG_SECONDS
 from kanarya.telemetry.source import PrometheusSource, Series, SourceConfig, SourceError
 from tests.world.router import Labels, Router, Truth
 from tests.world.traffic import ModelPod, Traffic
@@ -152,13 +153,14 @@ class Prometheus:
             if begin == end:
                 continue
             values = stored.values[begin:end]
+            old_enough = bisect_right(stored.times, at - LAG_SECONDS) - begin
             found.append(Series(stored.labels, tuple(zip(stored.times[begin:end], values, strict=True))))
             if stored.labels.get("track") == "candidate" and stored.labels["__name__"].endswith("_bucket"):
                 revision = stored.labels["revision"]
                 newest[revision] = max(newest.get(revision, 0.0), stored.truly[end - 1])
-                if math.isnan(values[-1]):
+                if old_enough > 0 and math.isnan(values[old_enough - 1]):
                     spoiled = "not a number"
-                elif stored.labels["job"] == "again" and end - begin > 1:
+                elif stored.labels["job"] == "again" and old_enough > 1:
                     spoiled = "twice"
         return found, Read(self._now(), newest, spoiled)
 

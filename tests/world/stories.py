@@ -63,4 +63,27 @@ STORIES: dict[str, Story] = {
     "a rise whose answer was lost is taken back, and then only repeated on newer samples": _release(
         1677, Event(30, "api", {"kind": "lost", "scope": "httproutes", "share": 1.0, "seconds": 3.0}), rate=60
     ),
+    "a route that was deleted while no operator ran left nobody to say what weight there had been": Story(
+        500049,
+        (Event(10.24, "crash", {"away": 15.0, "point": "after-raise"}), RELEASE, Event(38.06, "delete", {"what": "route"})),
+        spec={
+            "plan": {
+                "steps": [{"weight": 0, "durationSeconds": 3}, {"weight": 50, "durationSeconds": 5}, {"weight": 100, "durationSeconds": 5}]
+            }
+        },
+        models={"v2": Model(startup=0.5)},
+        rate=60,
+    ),
+    "with all clocks set back, weight rose on samples that Prometheus had stored for the same time before": _release(
+        500173, Event(22.3, "unusable_target", {"seconds": 3.0}), Event(44.98, "jump", {"by": -40.0, "whose": "all"}), rate=60
+    ),
+    "a newer revision's pods got live requests of routers that still followed the last run": Story(
+        501342,
+        (
+            RELEASE,
+            Event(42.63, "api", {"kind": "timeout", "scope": "writes", "share": 1.0, "seconds": 17.1}),
+            Event(44.28, "release", {"version": "v3"}),
+        ),
+        models={"v2": Model(startup=6.0), "v3": Model(errors=0.15)},
+    ),
 }

@@ -303,4 +303,7 @@ class World:
 
 
 def _only_status(old: Object | None, new: Object | None) -> bool:
-    return old is not None and new is not None and old["metadata"].get("generation") == new["metadata"].get("generation")
+    """Whether nothing changed that a router follows: the spec, or the labels by which it finds the route."""
+    if old is None or new is None:
+        return False
+    return all(old["metadata"].get(key) == new["metadata"].get(key) for key in ("generation", "labels"))

@@ -295,12 +295,15 @@ class Reconciler:
     async def _carry_out(self, plan: Plan, view: View, decision: Decision, memory: Memory) -> None:
         """Carry out the actions, downward writes first; then remember.
 
-        A rollback is remembered before it is written: if the write fails, every further pass begins with it.
+        What lowers a run's weight is remembered before it is written: the write may fail, or succeed without an answer, and then a
+        rollback is what every further pass begins with, and no sample of before may speak for a rise.
         """
         state = decision.state
         rolling = state.run is not None and state.run.stage is Stage.ROLLING_BACK
-        if rolling:
+        lowering = state.run is not None and any(isinstance(action, LowerWeight) for action in decision.actions)
+        if rolling or lowering:
             memory.state = state
+        if rolling:
             memory.rolling_since = memory.rolling_since if memory.rolling_since is not None else memory.decided_at
         elif memory.rolling_since is not None:
             self._metrics.rollback.observe(max(memory.decided_at - memory.rolling_since, 0.0))

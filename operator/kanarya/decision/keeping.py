@@ -7,6 +7,9 @@ from kanarya.decision.counts import Counts
 from kanarya.decision.draft import Draft
 from kanarya.decision.state import Run, Stage
 
+FOLLOW_SECONDS = 2.0
+"""Time in which every router follows a change of the route or of endpoints."""
+
 
 def keep_route(draft: Draft) -> bool:
     """Repair a foreign edit. A higher weight goes down at once; a lower one is what the run now has, to be earned again.
@@ -63,6 +66,12 @@ def repair_service(draft: Draft, action: PointStable | PointCandidate, track: st
     draft.notice("Warning", "ServiceRepaired", f"the {track} Service did not select revision {action.revision} any more")
 
 
+def _last_run_is_over(draft: Draft) -> bool:
+    """Whether every router has weight 0: one that still follows the last run would send live requests to this one's pods."""
+    route = draft.world.route
+    return route is not None and route.weight == 0 and route.accepted and draft.now - draft.run.started >= FOLLOW_SECONDS
+
+
 def keep_workloads(draft: Draft) -> None:
     """Keep both tracks at full size, and the two Services and the settings where this run needs them."""
     run, world, stable = draft.run, draft.world, draft.state.stable
@@ -73,13 +82,15 @@ def keep_workloads(draft: Draft) -> None:
         return  # nothing is scaled while clients reach the target's pods directly
     if world.target.replicas != draft.replicas:
         draft.act(ScaleTarget(draft.replicas))
+    if run.stage is not Stage.PROMOTING and world.stable_service != stable.revision:
+        repair_service(draft, PointStable(stable.revision), "stable")
+    if run.stage is Stage.PREFLIGHT and not _last_run_is_over(draft):
+        return
     if world.candidate_service != run.candidate.revision:
         if run.stage is Stage.PREFLIGHT:
             draft.act(PointCandidate(run.candidate.revision))
         else:
             repair_service(draft, PointCandidate(run.candidate.revision), "candidate")
-    if run.stage is not Stage.PROMOTING and world.stable_service != stable.revision:
-        repair_service(draft, PointStable(stable.revision), "stable")
     promoted = run.stage is Stage.PROMOTING and world.stable_service == run.candidate.revision
     wanted = (run.candidate.revision if promoted else stable.revision, run.candidate.revision)
     if world.settings != wanted or not world.settings_intact:

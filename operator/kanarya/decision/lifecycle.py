@@ -84,14 +84,16 @@ def recover(state: State, world: World, now: float) -> State:
     if state.stable is not None and state.stable.revision not in world.stables and world.stable_service in world.stables:
         return state.model_copy(update={"stable": None, "run": None, "retired": {}, "scale_down_at": None})
     run, route = state.run, world.route
-    if run is None or route is None:
+    if run is None:
         return state
-    if route.rolled_back == run.id and run.stage is not Stage.ROLLING_BACK:
+    if route is not None and route.rolled_back == run.id and run.stage is not Stage.ROLLING_BACK:
         changes = {"stage": Stage.ROLLING_BACK, "weight": 0, "outcome": "RolledBack", "reason": "RollbackResumed"}
         message = "the route was already written back when the operator stopped"
         return state.model_copy(update={"run": run.model_copy(update={**changes, "message": message})})
-    weight = min(run.weight, route.weight or 0)
-    if run.weight == (route.weight or 0) or run.stage is Stage.ROLLING_BACK:
+    actual = 0 if route is None else route.weight or 0
+    weight = min(run.weight, actual)
+    # Without a route nobody knows what weight there was last: even a step of weight 0 has to begin again.
+    if run.stage is Stage.ROLLING_BACK or (route is not None and run.weight == actual):
         return state
     return state.model_copy(update={"run": cut(run, weight, now, switched=world.stable_service == run.candidate.revision)})
 

@@ -9,6 +9,7 @@ from kanarya.decision.actions import EnsureStable, LowerWeight, PointStable, Rai
 from kanarya.decision.counts import Counts
 from kanarya.decision.draft import SOON, Draft
 from kanarya.decision.ending import WOULD_PROMOTE, end, withdraw
+from kanarya.decision.keeping import FOLLOW_SECONDS
 from kanarya.decision.observing import BLOCKING, fresh
 from kanarya.decision.state import Run, Stage, State
 from kanarya.decision.verdict import Kind
@@ -17,8 +18,6 @@ QUIET_SECONDS = 10.0
 """A run leaves Preflight only this long after the last change of target or rollout: Helm applies custom resources last."""
 SETTLE_SECONDS = 5.0
 """Pods that no longer serve are kept this long after the switch, so that every router has noticed."""
-SWITCH_SECONDS = 2.0
-"""Time that every router has to see new endpoints of the stable Service before it gets traffic."""
 
 
 def preflight(draft: Draft) -> None:
@@ -222,7 +221,7 @@ def promoting(draft: Draft) -> None:
         draft.record("StableSwitched", revision=revision)
         draft.update_run(step_since=draft.now)
         return draft.say("Promoting", "the stable Service goes to the new revision while it has no weight", SOON)
-    if world.stable_endpoints < draft.replicas or world.stale_endpoints or draft.now - run.step_since < SWITCH_SECONDS:
+    if world.stable_endpoints < draft.replicas or world.stale_endpoints or draft.now - run.step_since < FOLLOW_SECONDS:
         return draft.say("Promoting", "waiting until the router sees the new stable's pods", SOON / 2)
     if route is None or route.weight != 0:
         draft.act(LowerWeight(0))

@@ -21,11 +21,16 @@ import httpx
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.alias_generators import to_camel
 
+from kanarya.telemetry.look import STALE_SCRAPES, STALE_SLACK_SECONDS
+
 MAX_BYTES = 32 * 1024 * 1024
 """The largest answer that is read. A larger one is a failure, never half an answer."""
 
 MAX_SKEW_SECONDS = 10.0
 """How far the clocks of the two machines may be apart. Beyond it "later than the last weight change" means nothing."""
+
+DATE_SECONDS = 1.0
+"""The server's clock is known to whole seconds."""
 
 Failure = Literal["timeout", "unreachable", "redirect", "4xx", "5xx", "too_large", "bad_answer", "clock"]
 
@@ -88,6 +93,7 @@ class PrometheusSource:
         self.config = config
         self.clock_ahead = 0.0
         """At least so many seconds our clock is ahead of the server's, by its last answer."""
+        self._latest = self._steady_from = -math.inf
         self.clock_behind = 0.0
         """At most so many seconds our clock is behind the server's, once the answer shows that it is behind at all."""
         self._wall = wall
@@ -162,6 +168,19 @@ class PrometheusSource:
         apart = max(self.clock_ahead, behind)
         if apart > MAX_SKEW_SECONDS:
             raise SourceError("clock", f"The clocks of the operator and of Prometheus are {apart:.0f} s apart.")
+        self._check_steady(server)
+
+    def _check_steady(self, server: float | None) -> None:
+        """Refuse a time that comes a second time: Prometheus still shows what it stored the first time, and stores nothing new."""
+        if server is None:
+            return
+        if self._latest - server > DATE_SECONDS:
+            # When it has caught up the newest sample is still one of before, for as long as that is not stale.
+            self._steady_from = self._latest + STALE_SCRAPES * self.config.scrape_interval_seconds + STALE_SLACK_SECONDS
+        self._latest = max(self._latest, server)
+        if server < self._steady_from:
+            left = f"{self._steady_from - server:.0f} s"
+            raise SourceError("clock", f"Prometheus' clock was set back: its samples may be old ones until it has caught up, in {left}.")
 
     async def close(self) -> None:
         """Give up connections."""

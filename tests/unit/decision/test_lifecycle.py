@@ -636,3 +636,31 @@ def test_a_clone_that_never_served_gives_way_to_a_newer_template(adopting: str, 
     play.until(lambda play: play.state.stable is not None)
     assert play.state.stable is not None
     assert (play.state.stable.revision, play.state.adopting) == (adopted, "")
+
+
+def test_a_new_runs_pods_are_named_to_the_router_only_when_it_has_left_the_last_run() -> None:
+    play = started()
+    play.until(at_weight(25))
+    play.release(C)
+    play.until(lambda play: play.state.run is not None and play.run.candidate == C)
+    assert play.world.route is not None
+    play.world = replace(play.world, route=replace(play.world.route, accepted=False))
+    for _ in range(10):
+        play.tick()
+        assert play.world.candidate_service == "bbb"
+        assert play.world.settings == ("aaa", None)
+    began, play.world = play.now, replace(play.world, route=replace(play.world.route, accepted=True))
+    play.state = play.state.model_copy(update={"run": play.run.model_copy(update={"started": began})})
+    play.until(lambda play: play.world.candidate_service == "ccc")
+    assert play.now - began >= 2
+
+
+def test_a_route_deleted_while_no_operator_ran_makes_the_step_begin_again() -> None:
+    play = Play(spec=spec(plan={"steps": [{"weight": 0, "durationSeconds": 30}, {"weight": 100, "durationSeconds": 10}]})).adopted()
+    play.release(B)
+    play.until(lambda play: play.steps() == [1])
+    play.until(lambda play: play.run.counts.candidate.requests > 0)
+    play.world = replace(play.world, route=None)
+    run = recover(play.state, play.look(), play.now).run
+    assert run is not None
+    assert (run.weight, run.counts.candidate.requests, run.weight_since) == (0, 0, play.now)

@@ -230,6 +230,29 @@ async def test_clocks_that_are_far_apart(apart: float) -> None:
     assert caught.failure == "clock"
 
 
+async def test_a_clock_that_was_set_back_has_to_catch_up_first() -> None:
+    now = 1_000_000.0
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await _request(reader)
+        writer.write(reply(json.dumps(matrix()).encode(), headers=f"Date: {email.utils.formatdate(now, usegmt=True)}\r\n"))
+        await writer.drain()
+
+    async with serving(handler, wall=lambda: now) as source:
+        await source.query("up[20s]", 1000.0)
+        now -= 1  # the header's own grain
+        await source.query("up[20s]", 1000.0)
+        now -= 39
+        with pytest.raises(SourceError, match=r"set back: .* in 57 s") as caught:
+            await source.query("up[20s]", 1000.0)
+        assert caught.value.failure == "clock"
+        now += 56
+        with pytest.raises(SourceError, match="in 1 s"):
+            await source.query("up[20s]", 1000.0)
+        now += 1
+        await source.query("up[20s]", 1000.0)
+
+
 @pytest.mark.parametrize("date", ["yesterday", "Thu, 99 Jan 1970 00:00:00 GMT", ""])
 async def test_a_date_that_cannot_be_read_says_nothing(date: str) -> None:
     async with serving(answering(reply(json.dumps(matrix()).encode(), headers=f"Date: {date}\r\n"))) as source:

@@ -43,7 +43,7 @@ class Memory:
         present = self._world.weight() or 0
         touched = self._oracle.since_touched("route", "checkpoint") <= self._world.now() - one.began
         if (
-            present > min(route, checkpoint)
+            checkpoint < present <= route  # more than the route had is a rise, which has to be earned anyway
             and not touched
             and not self._oracle.several
             and self._world.status().get("summary") != "Refused"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from kanarya.cluster import names
 from kanarya.cluster.port import DEPLOYMENTS, ROLLOUTS
+from kanarya.telemetry.source import MAX_SKEW_SECONDS
 from tests.world.oracle.writes import breach_of
 from tests.world.service import NAME
 
@@ -41,6 +42,10 @@ class Overdue:
         now = self._world.now()
         return not self._world.weather and any(now - operator.booted > 1.0 for operator in self._world.operators)
 
+    def _clocks_apart(self) -> bool:
+        """Whether the operator's clock is so far off that it believes no sample."""
+        return abs(self._world.operator_offset) > MAX_SKEW_SECONDS - 1
+
     def _reasons(self) -> dict[str, float]:
         """Give what asks for weight 0 now, and how long it may take."""
         writes, prometheus = self._oracle.writes, self._world.prometheus
@@ -62,7 +67,7 @@ class Overdue:
         elif self._world.revision(self._world.desired) != run["candidate"]["revision"] and run["stage"] != "Promoting":
             found["the target has another revision"] = bound
         candidate = run["candidate"]["revision"]
-        if run["stage"] in ("Stepping", "Soaking") and not (prometheus.trouble or prometheus.down):
+        if run["stage"] in ("Stepping", "Soaking") and not (prometheus.trouble or prometheus.down or self._clocks_apart()):
             counted, spoiled = writes.counted(
                 candidate, max(writes.counted_from, run["weightSince"] - self._world.wall() + self._world.now()), self._world.now() - 2.5
             )
