@@ -643,13 +643,14 @@ def test_a_new_runs_pods_are_named_to_the_router_only_when_it_has_left_the_last_
     play.until(at_weight(25))
     play.release(C)
     play.until(lambda play: play.state.run is not None and play.run.candidate == C)
-    assert play.world.route is not None
-    play.world = replace(play.world, route=replace(play.world.route, accepted=False))
+    route = play.world.route
+    assert route is not None
+    play.world = replace(play.world, route=replace(route, accepted=False))
     for _ in range(10):
         play.tick()
         assert play.world.candidate_service == "bbb"
         assert play.world.settings == ("aaa", None)
-    began, play.world = play.now, replace(play.world, route=replace(play.world.route, accepted=True))
+    began, play.world = play.now, replace(play.world, route=replace(route, accepted=True))
     play.state = play.state.model_copy(update={"run": play.run.model_copy(update={"started": began})})
     play.until(lambda play: play.world.candidate_service == "ccc")
     assert play.now - began >= 2
