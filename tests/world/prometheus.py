@@ -158,7 +158,7 @@ class Prometheus:
             if stored.labels.get("track") == "candidate" and stored.labels["__name__"].endswith("_bucket"):
                 revision = stored.labels["revision"]
                 newest[revision] = max(newest.get(revision, 0.0), stored.truly[end - 1])
-                if old_enough > 0 and math.isnan(values[old_enough - 1]):
+                if old_enough > 0 and math.isnan(values[old_enough - 1]) and math.isnan(values[-1]):
                     spoiled = "not a number"
                 elif stored.labels["job"] == "again" and old_enough > 1:
                     spoiled = "twice"
