@@ -34,6 +34,8 @@ from tests.world.client import Client, Weather
 from tests.world.prometheus import Connection, Prometheus, Read
 
 ACTOR: ContextVar[str] = ContextVar("actor", default="world")
+LATE = "late call"
+"""Actor of a write that the server carries out after its operator has given it up."""
 """Who is acting: the name of an operator, or the world."""
 WATCHED = (ROLLOUTS, DEPLOYMENTS, HTTPROUTES, SERVICES)
 """Kinds whose events may reach an operator; its own handlers choose among them."""
@@ -101,6 +103,7 @@ class Operator:
             client,
             {"default": Collector(connection, clock)},
             clock=clock,
+            steady=asyncio.get_running_loop().time,
             metrics=_QuietMetrics(),
             version="0.0.0",
             instance=name,
@@ -164,7 +167,7 @@ class Operator:
         """Let the server come to a call that its client has given up."""
 
         async def now() -> None:
-            ACTOR.set("late call")
+            ACTOR.set(LATE)
             with suppress(ApiError):
                 await do()
 

@@ -160,7 +160,11 @@ class Prometheus:
                 newest[revision] = max(newest.get(revision, 0.0), stored.truly[end - 1])
                 if old_enough > 0 and math.isnan(values[old_enough - 1]) and math.isnan(values[-1]):
                     spoiled = "not a number"
-                elif stored.labels["job"] == "again" and old_enough > 1:
+                elif (
+                    stored.labels["job"] == "again"
+                    and old_enough > 1
+                    and stored.times[begin + old_enough - 1] > at - LAG_SECONDS - self.config.scrape_interval_seconds
+                ):
                     spoiled = "twice"
         return found, Read(self._now(), newest, spoiled)
 

@@ -86,4 +86,10 @@ STORIES: dict[str, Story] = {
         ),
         models={"v2": Model(startup=6.0), "v3": Model(errors=0.15)},
     ),
+    "a stable that lost its labels while the rollout was away was passed over for a candidate that nobody had judged": _release(
+        902391, Event(31.55, "delete_rollout", {"seconds": 10.1}), Event(37.61, "strip", {"what": "stable"}), scrape=1
+    ),
+    "a slow clock was set right, and samples from before a foreign cut spoke for the next rise": _release(
+        901183, Event(20.84, "jump", {"by": -8.0, "whose": "operators"}), Event(48.38, "set_weight", {"weight": 5}), rate=60
+    ),
 }

@@ -29,7 +29,7 @@ from kanarya.decision.actions import LowerWeight, Notice, RaiseWeight
 from kanarya.decision.counts import Reading
 from kanarya.decision.draft import Decision
 from kanarya.decision.ending import requested_ending
-from kanarya.decision.lifecycle import begun, decide, raised, recover
+from kanarya.decision.lifecycle import begun, decide, raised, recover, set_forward
 from kanarya.decision.state import Run, Stage, State
 from kanarya.decision.world import World
 from kanarya.telemetry.collector import ReadRequest
@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 SAVE_SECONDS = 30.0
 RESYNC_SECONDS = 60.0
 REFUSED_SECONDS, REFUSED_WRITE_SECONDS = 15.0, 1.0
+CLOCK_STEP_SECONDS = 0.5
 TURNS = 8
 """Passes that read the cluster, or write anything but a lower weight, at the same time."""
 PATIENCE_SECONDS = 30.0
@@ -69,6 +70,8 @@ class Memory:
     rolling_since: float | None = None
     newest: float | None = None
     told_at: float = 0.0
+    looked: tuple[float, float] | None = None
+    """When the last pass looked, by the clock and by one that is never set."""
     problem: str = ""
     """What was wrong with the checkpoint, until it is told: a weight may have to go down first."""
 
@@ -82,6 +85,7 @@ class Reconciler:
         telemetry: Mapping[str, Telemetry],
         *,
         clock: Callable[[], float],
+        steady: Callable[[], float] | None = None,
         metrics: Metrics,
         version: str,
         instance: str,
@@ -90,6 +94,7 @@ class Reconciler:
         self._api = api
         self._telemetry = telemetry
         self._clock = clock
+        self._steady = clock if steady is None else steady
         self._metrics = metrics
         self._evidence = EvidenceStore(api, version)
         self._executor = Executor(api, at)
@@ -246,8 +251,12 @@ class Reconciler:
             memory.seen, memory.changed = seen, now
 
     def _begun(self, memory: Memory, state: State) -> State:
-        """Let nothing that was noted wait for a clock that was set back to catch up."""
-        now = self._clock()
+        """Let nothing that was noted wait for a clock that was set back, nor seem older because it was set forward."""
+        now, steady = self._clock(), self._steady()
+        stepped = 0.0 if memory.looked is None else (now - memory.looked[0]) - (steady - memory.looked[1])
+        memory.looked = now, steady
+        if stepped > CLOCK_STEP_SECONDS:
+            state = set_forward(state, now)
         self._started, memory.saved_at, memory.told_at = min(self._started, now), min(memory.saved_at, now), min(memory.told_at, now)
         return begun(state, now)
 

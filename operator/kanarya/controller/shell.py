@@ -177,6 +177,7 @@ async def run(options: Options) -> int:
         api,
         telemetry,
         clock=time.time,
+        steady=time.monotonic,
         metrics=metrics,
         version=options.version,
         instance=f"{socket.gethostname()}/{os.getpid()}",

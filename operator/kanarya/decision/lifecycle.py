@@ -74,6 +74,15 @@ def begun(state: State, now: float) -> State:
     return state.model_copy(update={"run": run.model_copy(update=ahead)}) if ahead else state
 
 
+def set_forward(state: State, now: float) -> State:
+    """Give the state after the clock was set forward: what was noted by a slow clock lies earlier than it was.
+
+    The next rise needs samples newer than this; what was counted of the candidate still stands.
+    """
+    run = state.run
+    return state if run is None else state.model_copy(update={"run": run.model_copy(update={"weight_since": now, "watermark": now})})
+
+
 def recover(state: State, world: World, now: float) -> State:
     """Give the state a new process begins with: the lower of the two weights, and no intent that was not carried out.
 
@@ -137,13 +146,15 @@ def _adopt(draft: Draft) -> None:
 def _to_adopt(draft: Draft, target: Target) -> str | None:
     """Give the revision to trust: a stable that is there, else the target's; None while that is not known.
 
+    Pods behind the stable Service are a stable, too, though their Deployment may have lost the labels by which it is found.
     A clone of our own that has not served yet gives way when its owner changes the template: it is likely to be the reason.
     """
     world = draft.world
-    existing = world.stable_service if world.stable_service in world.stables else next(iter(sorted(world.stables)), None)
+    serves = world.stable_service in world.stables or world.stable_endpoints > 0
+    existing = world.stable_service if serves else next(iter(sorted(world.stables)), None)
     current = None if target.identity is None else target.identity.revision
     if existing is not None:
-        unfinished = existing == draft.state.adopting and world.stables[existing].available == 0
+        unfinished = existing == draft.state.adopting and existing in world.stables and world.stables[existing].available == 0
         if current in (None, existing) or not unfinished:
             return existing
         draft.act(DeleteStable(existing))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kanarya.cluster.fake import Call
 from kanarya.cluster.port import CONFIGMAPS, HTTPROUTES, SERVICES, Object, Resource
-from tests.world.operators import ACTOR, Operator, Pass
+from tests.world.operators import ACTOR, LATE, Operator, Pass
 from tests.world.oracle.memory import Memory
 from tests.world.oracle.overdue import Overdue
 from tests.world.oracle.serving import Serving
@@ -97,8 +97,8 @@ class Oracle:
         operator = next((one for one in self.world.operators if one.name == actor), None)
         if resource == HTTPROUTES:
             self.writes.route_changed(operator, old, new)
-        elif resource == SERVICES and operator is not None and new is not None:
-            self.serving.service_changed(new)
+        elif resource == SERVICES and new is not None and (operator is not None or actor == LATE):
+            self.serving.service_changed(new, late=operator is None)
         elif resource == CONFIGMAPS and operator is not None:
             self.memory.config_map_changed(old, new)
 
