@@ -65,6 +65,7 @@ class Prometheus:
         self.blind = False
         """No target can be scraped."""
         self.spoiling = False
+        self._latest: dict[str, float] = {}
         """The candidate's samples are NaN."""
         self.doubling = False
         """A second job scrapes the same pods."""
@@ -114,7 +115,8 @@ class Prometheus:
             for job in jobs:
                 for labels, value in rows:
                     self._store(target.name, job, labels, at, now, value, spoiling=spoiling)
-            if isinstance(target, Router):
+            if isinstance(target, Router) and at > self._latest.get(target.name, 0.0):  # else refused: out of order
+                self._latest[target.name] = at
                 self.scrapes.append(Scrape(now, at, target.name, target.began, truth, spoiling))
 
         if self.late:

@@ -92,4 +92,10 @@ STORIES: dict[str, Story] = {
     "a slow clock was set right, and samples from before a foreign cut spoke for the next rise": _release(
         901183, Event(20.84, "jump", {"by": -8.0, "whose": "operators"}), Event(48.38, "set_weight", {"weight": 5}), rate=60
     ),
+    "a run that ended while its evidence could not be written lost its last entries to the next run": _release(
+        1200183,
+        Event(31.27, "api", {"kind": "conflict", "scope": "all", "share": 0.1, "seconds": 9.6}),
+        Event(32.34, "release", {"version": "v3"}),
+        models={"v2": Model(errors=0.15), "v3": Model(startup=0.5)},
+    ),
 }

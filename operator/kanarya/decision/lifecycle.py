@@ -27,6 +27,9 @@ from kanarya.decision.stages import SETTLE_SECONDS, enter_step
 from kanarya.decision.state import Chain, Run, Stage, State
 from kanarya.decision.world import Target, World
 
+FRUITLESS_SECONDS = 120.0
+"""After this a clone without any available pod may be given up for another template."""
+
 
 def decide(spec: RolloutSpec, state: State, world: World, now: float) -> Decision:
     """Decide what to do.
@@ -147,19 +150,20 @@ def _to_adopt(draft: Draft, target: Target) -> str | None:
     """Give the revision to trust: a stable that is there, else the target's; None while that is not known.
 
     Pods behind the stable Service are a stable, too, though their Deployment may have lost the labels by which it is found.
-    A clone of our own that has not served yet gives way when its owner changes the template: it is likely to be the reason.
+    A clone of our own that never served for minutes gives way when its owner changes the template: it is likely to be the reason.
     """
     world = draft.world
     serves = world.stable_service in world.stables or world.stable_endpoints > 0
     existing = world.stable_service if serves else next(iter(sorted(world.stables)), None)
     current = None if target.identity is None else target.identity.revision
     if existing is not None:
-        unfinished = existing == draft.state.adopting and existing in world.stables and world.stables[existing].available == 0
-        if current in (None, existing) or not unfinished:
+        state, clone = draft.state, world.stables.get(existing)
+        unfinished = existing == state.adopting and clone is not None and clone.available == 0
+        if current in (None, existing) or not unfinished or draft.now - state.adopting_since < FRUITLESS_SECONDS:
             return existing
         draft.act(DeleteStable(existing))
     if current is not None:
-        draft.update(adopting=current)
+        draft.update(adopting=current, adopting_since=draft.now)
     return current
 
 
@@ -192,6 +196,8 @@ def _idle(draft: Draft) -> None:
         said = f"was observed: it {last.message}" if last and last.outcome == "Observed" else f"was not accepted ({reason})"
         message = f"revision {revision} {said}; {way}, or set the annotation kanarya.dev/retry={state.last_run}"
         return draft.say(last.outcome if last else "RolledBack", message, _until_tidy(draft))
+    if state.chain is not None and state.chain.outbox:  # a new run begins a chain of its own
+        return draft.say("Recording", "the evidence of the last run has still to be written", SOON)
     return _begin(draft)
 
 

@@ -112,6 +112,7 @@ class State(Record):
     uid: str = ""
     replicas: int = 0
     adopting: str = Field("", description="Revision whose clone adoption has begun and not finished.")
+    adopting_since: float = 0
     stable: Identity | None = None
     run: Run | None = None
     intent: int | None = Field(None, description="A weight about to be written upwards; dropped after a restart.")

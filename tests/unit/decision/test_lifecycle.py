@@ -616,21 +616,22 @@ def test_of_several_downward_writes_only_the_lowest_is_made() -> None:
 
 
 @pytest.mark.parametrize(
-    ("adopting", "available", "adopted"),
+    ("adopting", "available", "seconds", "adopted"),
     [
-        ("aaa", 0, "bbb"),  # our own unfinished clone, and its owner has changed the template since
-        ("aaa", 1, "aaa"),  # it serves, if only in part
-        ("", 0, "aaa"),  # a stable of before: a lost checkpoint must not make an unknown revision stable
+        ("aaa", 0, 60, "aaa"),  # it may still be starting, and what came second was never even seen to work
+        ("aaa", 0, 130, "bbb"),  # our own unfinished clone, and its owner has changed the template since
+        ("aaa", 1, 130, "aaa"),  # it serves, if only in part
+        ("", 0, 130, "aaa"),  # a stable of before: a lost checkpoint must not make an unknown revision stable
     ],
 )
-def test_a_clone_that_never_served_gives_way_to_a_newer_template(adopting: str, available: int, adopted: str) -> None:
+def test_a_clone_that_never_served_gives_way_to_a_newer_template(adopting: str, available: int, seconds: float, adopted: str) -> None:
     play = Play()
     play.tick()
     assert (play.state.adopting, list(play.world.stables)) == ("aaa", ["aaa"])
     play.state = play.state.model_copy(update={"adopting": adopting})
     play.world = replace(play.world, stables={"aaa": replace(play.world.stables["aaa"], available=available)}, stable_endpoints=available)
     play.release(B)
-    play.tick()
+    play.tick(seconds)
     assert list(play.world.stables) == [adopted]
     play.world = replace(play.world, stables={adopted: replace(play.world.stables[adopted], available=2)}, stable_endpoints=2)
     play.until(lambda play: play.state.stable is not None)
@@ -665,3 +666,16 @@ def test_a_route_deleted_while_no_operator_ran_makes_the_step_begin_again() -> N
     run = recover(play.state, play.look(), play.now).run
     assert run is not None
     assert (run.weight, run.counts.candidate.requests, run.weight_since) == (0, 0, play.now)
+
+
+def test_a_new_run_waits_until_the_evidence_of_the_last_is_written() -> None:
+    play = started()
+    play.release(C)
+    play.until(lambda play: play.state.run is None)
+    assert play.state.chain is not None
+    entry = play.entries[-1]
+    play.state = play.state.model_copy(update={"chain": play.state.chain.model_copy(update={"outbox": (entry,)})})
+    decision = decide(play.spec, play.state, play.look(), play.now)
+    assert (decision.state.run, decision.reason) == (None, "Recording")
+    assert decision.state.chain == play.state.chain
+    play.until(lambda play: play.state.run is not None)

@@ -126,7 +126,7 @@ def test_every_reason_that_asks_for_a_person_is_in_the_troubleshooting_page() ->
     fine = re.compile(
         r"Good|.*Within(Slo|Limit)|AllGood|Valid|StableServes|No(Run|tJudged)|NeverReleased|Adopt(ed|ing)|Idle|Preflight|Advancing|Stepping"
         r"|Soaking|Promot(ed|ing)|Progressing|Unknown|RunStarted|Roll(ingBack|edBack)|Succeeded|Superseded|Aborted|Expired|RollbackResumed"
-        r"|AbortRequested|ModeChanged|NewerRevision|BackToStable|Refused|Observ(ed|ing)|WouldPromote"
+        r"|AbortRequested|ModeChanged|NewerRevision|BackToStable|Refused|Observ(ed|ing)|WouldPromote|Recording"
     )
     assert sorted(reason for reason in reasons() - named if not fine.fullmatch(reason)) == []
 

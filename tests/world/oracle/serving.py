@@ -37,8 +37,12 @@ class Serving:
                 self._oracle.violated(10, f"{number} live requests reached {pod.name} before its revision was judged")
         elif self.proven and pod.revision not in self.proven and not self._excused("stable Service", "stable"):
             self._oracle.violated(7, f"{number} live requests for stable reached {pod.name}, which was never shown good")
-        elif self._world.revision(pod.image.partition(":")[2]) != pod.revision and not self._excused("stable"):
+        elif self._world.revision(pod.image.partition(":")[2]) != pod.revision and not (self._excused("stable") or self._refused()):
             self._oracle.violated(7, f"{pod.name} of revision {pod.revision} serves image {pod.image}")
+
+    def _refused(self) -> bool:
+        """Whether the rollout has been told what its owner must change first."""
+        return self._world.status().get("summary") == "Refused"
 
     def unserved(self, number: int) -> None:
         """Live requests came for stable, and it had no ready pod."""
