@@ -26,9 +26,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("world", ["fake", "real"] if chosen == "both" else [chosen], indirect=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def real_cluster() -> Iterator[tuple[Path, str]]:
-    """A kubeconfig and a namespace of our own."""
+    """A kubeconfig and a namespace of our own, gone with its rollouts before any other test begins."""
     kubeconfig = kubeconfig_path()
     if not kubeconfig.is_file():
         pytest.fail(f"No cluster for --api=real: there is no kubeconfig at {kubeconfig}. Make one, or use --api=fake.", pytrace=False)

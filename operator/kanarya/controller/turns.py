@@ -12,6 +12,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 
+STUCK_SECONDS = 1.0
+"""After this a turn is another's, though its holder has not finished."""
+
+
 class Turns:
     """Lets `count` through at a time; of those who wait, the one whose patience ends first goes first.
 
@@ -27,10 +31,21 @@ class Turns:
     async def take(self, patience: float) -> AsyncIterator[None]:
         """Wait for a turn and hold it for a block. `patience`: seconds in which others may come later and still go first."""
         await self._wait(patience)
+        passed_on = False
+
+        def give_up() -> None:
+            nonlocal passed_on
+            passed_on = True
+            self._pass_on()
+
+        # Whoever waits for an API server that does not answer uses nothing that others could need.
+        timer = asyncio.get_running_loop().call_later(STUCK_SECONDS, give_up)
         try:
             yield
         finally:
-            self._pass_on()
+            timer.cancel()
+            if not passed_on:
+                self._pass_on()
 
     async def _wait(self, patience: float) -> None:
         if self._free:

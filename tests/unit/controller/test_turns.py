@@ -98,3 +98,18 @@ async def test_a_failure_gives_the_turn_back() -> None:
         for _ in range(3):
             with pytest.raises(RuntimeError):
                 await fail()
+
+
+async def test_a_turn_that_hangs_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kanarya.controller.turns.STUCK_SECONDS", 0.02)
+    line = await joined(Line(1), [("hangs", 0), ("a", 0), ("b", 0)])
+    await asyncio.sleep(0.03)
+    assert line.came == ["hangs", "a"]
+    await line.go_on("hangs")  # its turn was given away already: nobody else comes for it
+    assert line.came == ["hangs", "a"]
+    await line.go_on("a")
+    assert line.came == ["hangs", "a", "b"]
+    await line.go_on("b")
+    await line.join("c")
+    assert line.came[-1] == "c"
+    await line.go_on("c")
