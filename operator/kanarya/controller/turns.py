@@ -11,7 +11,6 @@ import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-
 STUCK_SECONDS = 1.0
 """After this a turn is another's, though its holder has not finished."""
 
