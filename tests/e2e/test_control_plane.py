@@ -10,8 +10,8 @@ from tests.e2e.conftest import Serving, check_end, no_client_error, quick_spec, 
 from tests.e2e.disturb import api_server_away, candidate_pods, kill_processes, node, restart_node
 
 AWAY_SECONDS = 90.0
-LOWERED_SECONDS = 8.0
-"""From the API server's return to weight 0: one tick, one retry, and what the API server itself needs."""
+LOWERED_SECONDS = 16.0
+"""From the API server's return to weight 0: a call that was under way may last its 10 s, then one retry and one tick."""
 
 
 def long_first_step(seconds: int) -> dict[str, object]:
@@ -46,8 +46,16 @@ def test_an_api_server_away_for_90_s_stops_no_answer_and_no_verdict(serving: Ser
     entered = [(item["weight"], item["at"]) for item in entries if item["kind"] == "StepEntered"]
     assert [weight for weight, _ in entered] == [10, 100]
     assert entered[0][1] < left < back < entered[1][1]
-    for service in (good, bad):
-        no_client_error(service)
+    no_client_error(good)
+    only_its_own_errors(bad)
+
+
+def only_its_own_errors(service: ModelService) -> None:
+    """Check that clients saw no error but what a starting candidate says itself: with the API server away nobody marks it unready."""
+    stats = service.stats()
+    assert set(stats["by_status"]) <= {"200", "503"}, stats
+    assert all(error["message"].startswith("not ready: ") for error in stats["errors"]), stats["errors"]
+    assert stats["error_count"] < 0.005 * stats["answered"], stats
 
 
 def test_a_restarted_node_brings_everything_back_by_itself(serving: Serving) -> None:

@@ -101,6 +101,8 @@ class Feed:
             return await self._get_apart(key, interest, reach, greedy)
         self._interests[key] = (interest, self._clock())
         async with self._lock:
+            if self._last is not None and self._last[2] > self._clock():  # the clock was set back: that time comes again
+                self._last = None
             last = self._last
             if last is not None and self._young(last[2], SHARE_SECONDS) and last[0].covers(interest) and _reaches(last[1], reach):
                 return last[1]

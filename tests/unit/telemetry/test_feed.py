@@ -152,3 +152,16 @@ async def test_a_clock_that_is_set_back_makes_nothing_young(feed: Feed, source: 
 async def test_snapshots_settle_behind_the_clocks(feed: Feed, source: Slow) -> None:
     source.clock_ahead = 3.0
     assert (await feed.get(("shop", "a"), interest(), 980.0)).settled == 995.0
+
+
+async def test_an_answer_does_not_become_young_again_when_a_clock_that_was_set_back_catches_up(
+    feed: Feed, source: Slow, clock: Clock
+) -> None:
+    first = await feed.get(("shop", "a"), interest(), 980.0)
+    clock.now -= 8
+    source.fail = SourceError("clock", "Set back.")
+    with pytest.raises(SourceError):
+        await feed.get(("shop", "a"), interest(), 980.0)
+    clock.now += 8
+    source.fail = None
+    assert await feed.get(("shop", "a"), interest(), 980.0) is not first

@@ -124,6 +124,8 @@ class Writes:
         if not guard or guard != one.route_version:
             self._oracle.violated(1, f"an upward write is guarded by {guard!r}, the pass had read {one.route_version!r}")
         candidate = self.candidate()
+        if candidate is None and self._oracle.since_touched("candidate Service") < 1.0:
+            return None  # somebody has deleted it under the operator's hands
         if candidate is None:
             return self._oracle.violated(1, "an upward write without a candidate")
         read = operator.last_read
