@@ -59,7 +59,7 @@ class Rig:
         return await self.sample("kanarya_comparisons_total", outcome=outcome)
 
 
-async def eventually(condition: Callable[[], Awaitable[Any]], seconds: float = 3.0) -> None:
+async def eventually(condition: Callable[[], Awaitable[Any]], seconds: float = 10.0) -> None:
     """Wait until the condition holds; every wait in these tests is one for something that must happen."""
     async with asyncio.timeout(seconds):
         while not await condition():
