@@ -139,8 +139,20 @@ PATCHES = (
     Patch(
         "the way down comes after other work",
         "controller/reconcile.py",
-        "        for action in decision.actions:\n            if isinstance(action, LowerWeight):\n                await self._executor.carry_out(plan, view, action)\n        for action in decision.actions:\n            if not isinstance(action, LowerWeight | RaiseWeight):\n                await self._executor.carry_out(plan, view, action)\n",
-        "        for action in decision.actions:\n            if not isinstance(action, LowerWeight | RaiseWeight):\n                await self._executor.carry_out(plan, view, action)\n        for action in decision.actions:\n            if isinstance(action, LowerWeight):\n                await self._executor.carry_out(plan, view, action)\n",
+        "        for action in decision.actions:\n"
+        "            if isinstance(action, LowerWeight):\n"
+        "                await self._executor.carry_out(plan, view, action)\n"
+        "        for action in decision.actions:\n"
+        "            if not isinstance(action, LowerWeight | RaiseWeight):\n"
+        "                async with self._turns.take(_patience(memory)):\n"
+        "                    await self._executor.carry_out(plan, view, action)\n",
+        "        for action in decision.actions:\n"
+        "            if not isinstance(action, LowerWeight | RaiseWeight):\n"
+        "                async with self._turns.take(_patience(memory)):\n"
+        "                    await self._executor.carry_out(plan, view, action)\n"
+        "        for action in decision.actions:\n"
+        "            if isinstance(action, LowerWeight):\n"
+        "                await self._executor.carry_out(plan, view, action)\n",
         "controller/test_reconcile.py::test_the_way_down_waits_for_no_other_write_of_its_pass",
     ),
     Patch(
@@ -274,9 +286,9 @@ PATCHES = (
     ),
     Patch(
         "the second of two rollouts on one target is obeyed",
-        "controller/reconcile.py",
-        "            if older and (shares or serves):",
-        "            if older and shares and not serves:",
+        "controller/acceptance.py",
+        "        if older and (shares or serves):",
+        "        if older and shares and not serves:",
         "controller/test_reconcile.py::test_the_younger_of_two_rollouts_on_one_target_or_service_is_refused",
     ),
     Patch(
