@@ -23,6 +23,9 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+UNPROCESSED_HEADER = b"x-kanarya-unprocessed"
+"""On a 503: nobody has begun to work on the request, so whoever sent it may send it elsewhere."""
+
 KEEP_ALIVE_SECONDS = 75
 """Longer than clients keep an idle connection, so that the client closes it and never meets a close of ours on the way."""
 

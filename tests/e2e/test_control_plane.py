@@ -47,15 +47,8 @@ def test_an_api_server_away_for_90_s_stops_no_answer_and_no_verdict(serving: Ser
     assert [weight for weight, _ in entered] == [10, 100]
     assert entered[0][1] < left < back < entered[1][1]
     no_client_error(good)
-    only_its_own_errors(bad)
-
-
-def only_its_own_errors(service: ModelService) -> None:
-    """Check that clients saw no error but what a starting candidate says itself: with the API server away nobody marks it unready."""
-    stats = service.stats()
-    assert set(stats["by_status"]) <= {"200", "503"}, stats
-    assert all(error["message"].startswith("not ready: ") for error in stats["errors"]), stats["errors"]
-    assert stats["error_count"] < 0.005 * stats["answered"], stats
+    # With the API server away nobody marks the starting candidate unready: it says so itself.
+    no_client_error(bad)
 
 
 def test_a_restarted_node_brings_everything_back_by_itself(serving: Serving) -> None:

@@ -41,6 +41,7 @@ class ForeignHands:
 
     def delete(self, what: Owned) -> None:
         self._touch(what)
+        self._oracle.touch(f"{what} deleted")
         for resource, name in self._objects(what):
             self._world.api.drop(resource, name)
 

@@ -120,6 +120,7 @@ class Happenings(ForeignHands):
 
     def delete_rollout(self, seconds: float) -> None:
         self._world.api.drop(ROLLOUTS, NAME)
+        self._oracle.touch("rollout")
         self._for(seconds, self._world.create_rollout)
 
     def delete_target(self, seconds: float) -> None:

@@ -41,6 +41,8 @@ class Scrape:
     began: float
     """When the router's process began, by the world's clock."""
     truth: dict[str, Truth]
+    refused: frozenset[str]
+    """Revisions whose series had later samples already."""
     spoiled: bool
 
 
@@ -52,6 +54,8 @@ class Read:
     newest: dict[str, float]
     """By revision."""
     spoiled: str = ""
+    twice: float = 0.0
+    """When the newest sample was taken that the answer held twice and that was old enough to count; 0 when there was none."""
 
 
 class Prometheus:
@@ -65,7 +69,6 @@ class Prometheus:
         self.blind = False
         """No target can be scraped."""
         self.spoiling = False
-        self._latest: dict[str, float] = {}
         """The candidate's samples are NaN."""
         self.doubling = False
         """A second job scrapes the same pods."""
@@ -112,31 +115,33 @@ class Prometheus:
         def arrive() -> None:
             if self.down:
                 return
+            refused: set[str] = set()
             for job in jobs:
                 for labels, value in rows:
-                    self._store(target.name, job, labels, at, now, value, spoiling=spoiling)
-            if isinstance(target, Router) and at > self._latest.get(target.name, 0.0):  # else refused: out of order
-                self._latest[target.name] = at
-                self.scrapes.append(Scrape(now, at, target.name, target.began, truth, spoiling))
+                    if not self._store(target.name, job, labels, at, now, value, spoiling=spoiling):
+                        refused.add(dict(labels).get("revision", ""))
+            if isinstance(target, Router):
+                self.scrapes.append(Scrape(now, at, target.name, target.began, truth, frozenset(refused), spoiling))
 
         if self.late:
             asyncio.get_running_loop().call_later(self.late * self._random.uniform(0.3, 1.0), arrive)
         else:
             arrive()
 
-    def _store(self, pod: str, job: str, labels: Labels, at: float, now: float, value: float, *, spoiling: bool) -> None:
+    def _store(self, pod: str, job: str, labels: Labels, at: float, now: float, value: float, *, spoiling: bool) -> bool:
         key = (pod, job, labels)
         stored = self._series.get(key)
         if stored is None:
             whole = {**dict(labels), "namespace": self._namespace, "pod": pod, "job": job, "instance": f"{pod}:9090"}
             stored = self._series[key] = Stored(whole)
         if stored.times and at <= stored.times[-1]:
-            return  # out of order: refused, as Prometheus does
+            return False  # out of order: refused, as Prometheus does
         if spoiling and stored.labels.get("track") == "candidate":
             value = math.nan
         stored.times.append(at)
         stored.values.append(value)
         stored.truly.append(now)
+        return True
 
     # -- answers ----------------------------------------------------------------------------------------------------------
 
@@ -149,7 +154,7 @@ class Prometheus:
             known = self._selected[inside] = (len(self._series), _matching(inside, list(self._series.values())))
         found: list[Series] = []
         newest: dict[str, float] = {}
-        spoiled = ""
+        spoiled, twice = "", 0.0
         for stored in known[1]:
             begin, end = bisect_right(stored.times, start), bisect_right(stored.times, at)
             if begin == end:
@@ -167,8 +172,8 @@ class Prometheus:
                     and old_enough > 1
                     and stored.times[begin + old_enough - 1] > at - LAG_SECONDS - self.config.scrape_interval_seconds
                 ):
-                    spoiled = "twice"
-        return found, Read(self._now(), newest, spoiled)
+                    twice = max(twice, stored.truly[begin + old_enough - 1])
+        return found, Read(self._now(), newest, spoiled, twice)
 
 
 class Connection:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kanarya_inference.router.model import Answer
-from kanarya_inference.serving import Scope
+from kanarya_inference.serving import UNPROCESSED_HEADER, Scope
 
 TRACK_HEADER = b"x-kanarya-track"
 
@@ -27,7 +27,7 @@ _NOT_SENT_UPSTREAM = _HOP_BY_HOP | {
     b"x-forwarded-for",  # extended below
     b"x-kanarya-mirror",  # says that a request is our copy: not for clients to claim
 }
-_NOT_PASSED_ON = _HOP_BY_HOP | {b"content-length", TRACK_HEADER}
+_NOT_PASSED_ON = _HOP_BY_HOP | {b"content-length", TRACK_HEADER, UNPROCESSED_HEADER}
 _WITHOUT_BODY = frozenset({204, 304})
 _ORDINARY_CONNECTION = frozenset({b"", b"keep-alive", b"close"})
 

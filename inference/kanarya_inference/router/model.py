@@ -68,4 +68,4 @@ class Attempt:
     endpoint: Endpoint | None = None
     problem: str = ""
     sent: bool = True
-    """False when there was no pod, or no connection to it: nobody has begun to work on the request."""
+    """False when nobody has begun to work on the request: there was no pod, no connection to it, or it said so."""

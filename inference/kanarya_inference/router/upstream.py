@@ -14,6 +14,7 @@ from kanarya_inference.router.caller import Caller
 from kanarya_inference.router.endpoints import Endpoint, Pool
 from kanarya_inference.router.model import Answer, Attempt, Request
 from kanarya_inference.router.windows import Clock
+from kanarya_inference.serving import UNPROCESSED_HEADER
 
 CONNECT_SECONDS = 1.0
 IDLE_SECONDS = 4.0
@@ -28,7 +29,11 @@ class _Unreachable(Exception):  # noqa: N818 -- these name what happened
 
 
 class _NotConnected(_Unreachable):
-    """No connection was made: the request is still here."""
+    """No connection was made: nobody has the request yet."""
+
+
+class _NotReady(_NotConnected):
+    """The pod is there, and says that it has not begun to work on the request."""
 
 
 class _Stale(_Unreachable):
@@ -110,6 +115,8 @@ class Upstream:
             ) as response:
                 answered = True
                 body = await _whole(response)
+                if response.status == 503 and UNPROCESSED_HEADER.decode() in response.headers:
+                    raise _NotReady("the pod is not ready")
                 return Answer(response.status, response.raw_headers, body)
         except aiohttp.ClientConnectorError as error:
             raise _NotConnected("connection refused") from error

@@ -18,6 +18,7 @@ from kanarya_inference.server.body import BodyError, Receive, read_body
 from kanarya_inference.server.faults import Faults
 from kanarya_inference.server.metrics import CONTENT_TYPE, ServerMetrics, Status
 from kanarya_inference.server.model import Model, load_model
+from kanarya_inference.serving import UNPROCESSED_HEADER
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -118,7 +119,7 @@ class InferenceApp:
             body = await read_body(receive)
             status = "error"
             if (model := self._model) is None:
-                await _error(send, 503, f"not ready: {self._problem}")
+                await _error(send, 503, f"not ready: {self._problem}", [(UNPROCESSED_HEADER, b"not-ready")])
                 return
             row, bins = model.reader.read(body)
             self.metrics.features(bins)

@@ -69,6 +69,7 @@ def begun(state: State, now: float) -> State:
         "drift_watermark",
         "within_since",
         "unready_since",
+        "sampled_since",
         "checked",
     )
     ahead: dict[str, Any] = {name: now for name in times if (getattr(run, name) or 0.0) > now}

@@ -35,6 +35,8 @@ def observe(draft: Draft) -> None:
         run_elapsed=draft.now - run.drift_since,
         settled=settled(analysis, elapsed),
     )
+    if run.sampled_since is None and run.counts.candidate.requests:
+        draft.update_run(sampled_since=draft.now)
     within = any(draft.verdicts[metric].kind is Kind.WITHIN for metric in BLOCKING)
     draft.update_run(
         within_since=(run.within_since if run.within_since is not None else draft.now) if within else None,

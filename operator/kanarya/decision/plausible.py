@@ -105,7 +105,7 @@ def _odd_run(state: State, run: Run, now: float) -> Problems:
     if not _REASON.fullmatch(run.reason):
         yield "run.reason is none"
     times = [run.started, run.weight_since, run.step_since, run.watermark, run.drift_since, run.drift_watermark, run.checked]
-    times += [*run.missing_since.values(), run.within_since or 0.0, run.unready_since or 0.0]
+    times += [*run.missing_since.values(), run.within_since or 0.0, run.unready_since or 0.0, run.sampled_since or 0.0]
     if max(times) > now + AHEAD_SECONDS:
         yield "the run holds a time to come"
     if min(run.weight_since, run.step_since, run.drift_since) < run.started - AHEAD_SECONDS:

@@ -16,6 +16,8 @@ from kanarya.decision.verdict import Kind
 
 QUIET_SECONDS = 10.0
 """A run leaves Preflight only this long after the last change of target or rollout: Helm applies custom resources last."""
+SHOWING_SECONDS = 30.0
+"""From the first copies on, Preflight waits so long at most for enough of them to tell a broken candidate."""
 SETTLE_SECONDS = 5.0
 """Pods that no longer serve are kept this long after the switch, so that every router has noticed."""
 
@@ -62,7 +64,18 @@ def _problems(draft: Draft) -> list[tuple[str, str]]:
         ignored = "drift" if draft.spec.analysis.drift.action == "Report" else ""
         wanted = [(metric, why) for metric, why in sorted(reading.missing.items()) if metric != ignored]
         found += [(why.value, reading.detail or f"{metric}: {why.value}") for metric, why in wanted]
-    return found
+    return found + _undecided(draft)
+
+
+def _undecided(draft: Draft) -> list[tuple[str, str]]:
+    """List what too few copies have been judged by: a plainly broken candidate then never gets a live request."""
+    since = draft.run.sampled_since
+    if since is None or draft.now - since >= SHOWING_SECONDS:
+        return []
+    verdicts = [(metric, draft.verdicts[metric]) for metric in BLOCKING if metric != "latency"]
+    few = [(metric, verdict) for metric, verdict in verdicts if verdict.kind is Kind.INSUFFICIENT]
+    left = SHOWING_SECONDS - (draft.now - since)
+    return [(verdict.reason, f"{metric}, by copies: {verdict.detail}; waiting {left:.0f} s at most") for metric, verdict in few]
 
 
 def _go_to(draft: Draft, index: int) -> None:

@@ -59,6 +59,7 @@ class Run(Record):
     step_since: float = Field(description="When the step, or the soak, began: its shortest time counts from here.")
     watermark: float = Field(description="Samples up to here are counted in `counts`.")
     counts: Counts = Counts()
+    sampled_since: float | None = Field(None, description="When the first request to the candidate was counted.")
     drift_since: float
     drift_watermark: float
     drift: Drift = Drift()

@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=here)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def definition(real_cluster: tuple[Path, str]) -> Object:
     """The definition as the API server has it: Helm's, if it says the same as the models do; else applied by force."""
     with ThreadPoolExecutor(1) as pool:

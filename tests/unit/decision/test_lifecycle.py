@@ -579,6 +579,26 @@ def test_a_candidate_that_fails_mirrored_requests_never_sees_a_live_one() -> Non
     assert first_difference(play.entries) is None
 
 
+def test_preflight_waits_for_enough_copies_to_tell_a_broken_candidate() -> None:
+    play = Play(traffic=Traffic(rate=4, errors=0.3)).adopted()
+    play.release(B)
+    assert play.ended() == "RolledBack"
+    assert play.state.history[-1].reason == "ErrorsAboveAbort"
+    assert not any(weight for _, weight in play.weights)
+
+
+def test_preflight_does_not_wait_for_ever_where_traffic_is_thin() -> None:
+    play = Play(traffic=Traffic(rate=0.5)).adopted()
+    play.release(B)
+    play.until(lambda play: play.state.run is not None and play.state.run.sampled_since is not None)
+    play.until(lambda play: play.decisions[-1].reason == "TooFewSamples")
+    assert "by copies: 4 of 50 requests" in play.decisions[-1].message, play.decisions[-1].message
+    first = play.run.sampled_since
+    play.until(at_weight(5))
+    assert first is not None
+    assert 30 <= play.now - first <= 32
+
+
 def test_a_mirror_that_stays_suspended_in_preflight_is_given_up() -> None:
     play = Play(traffic=Traffic(missing={"match": Missing.MIRROR_BREAKER_OPEN})).adopted()
     play.release(B)

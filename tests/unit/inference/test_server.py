@@ -105,8 +105,8 @@ async def test_health_and_info(baseline: Path) -> None:
         assert "being loaded" in health["reason"]
         assert await server.get("/ml/health/live") == (200, {"live": True})
         assert (await server.get("/ml/model/info"))[0] == 503
-        status, answer, _ = await server.predict()
-        assert status == 503
+        status, answer, headers = await server.predict()
+        assert (status, headers["x-kanarya-unprocessed"]) == (503, "not-ready")
         assert "not ready" in answer["error"]
         series = await server.series()
         assert {name for name, _ in series if name.startswith("ml_")} == {"ml_model_integrity_error_total"}

@@ -140,6 +140,22 @@ async def test_requests_that_were_never_sent_fall_back_without_end(rig: Start) -
     assert await router.attempts(track="candidate", exposure="live", outcome="unreachable") == 60
 
 
+async def test_a_pod_that_says_it_has_not_begun_is_like_one_that_cannot_be_reached(rig: Start) -> None:
+    router = await rig(stable=0, candidate=100, pods=2, fallback="Unavailable")
+    for pod in (*router.candidate, router.stable[0]):
+        pod.handler = lambda _: _answer(web.Response(status=503, headers={"x-kanarya-unprocessed": "not-ready"}))
+    assert [(await router.predict())[:2] for _ in range(60)] == [(200, "stable")] * 60
+    assert await router.attempts(track="candidate", exposure="live", outcome="unreachable") == 60
+    router.stable[1].handler = router.stable[0].handler
+    assert await router.predict() == (503, "stable", {"error": "stable: the pod is not ready"})
+
+
+async def test_any_other_503_is_the_candidates_answer(rig: Start) -> None:
+    router = await rig(stable=0, candidate=100, fallback="Unavailable")
+    router.candidate[0].status = 503
+    assert (await router.predict())[:2] == (503, "candidate")
+
+
 async def test_stable_that_refuses_is_tried_again_on_another_pod(rig: Start) -> None:
     router = await rig(pods=2)
     await router.stable[0].stop()

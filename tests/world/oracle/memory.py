@@ -23,6 +23,8 @@ class Memory:
 
     def __init__(self, oracle: Oracle) -> None:
         self._oracle, self._world = oracle, oracle.world
+        self.began: dict[str, float] = {}
+        """By run: when its first checkpoint was written, by the world's clock."""
         self._started: dict[str, float] = {}
         self._ended: set[str] = set()
         self._entries: dict[str, dict[int, Entries]] = {}
@@ -63,7 +65,10 @@ class Memory:
         document = self._world.checkpoint()
         run = document.get("run")
         self._ended |= {entry["run"] for entry in document.get("history", [])}
-        if run is None or self._oracle.several:
+        if run is None:
+            return
+        self.began.setdefault(run["id"], self._world.now())
+        if self._oracle.several:
             return
         started = self._started.setdefault(run["id"], run["started"])
         set_back = run["started"] < started and "clock" in self._oracle.touched

@@ -56,7 +56,9 @@ class Serving:
         revision = (service["spec"].get("selector") or {}).get(names.REVISION)
         if revision is None or revision in self.proven:
             return
-        if not self._world.checkpoint().get("stable"):  # what is found first is trusted
+        # Somebody has deleted the rollout and stable's Deployment: the next rollout begins with what there is.
+        anew = {"rollout", "stable deleted"} <= self._oracle.touched.keys()
+        if not self._world.checkpoint().get("stable") or anew:  # what is found first is trusted
             self.proven.add(revision)
             self.trusted.add(revision)
             return

@@ -64,13 +64,21 @@ class Writes:
 
     def _check_downward(self, one: Pass, call: Call) -> None:
         present = self._world.weight() or 0
-        if not present or not self._lowers(call, present - 1):
+        if not present or not self._lowers(call, present - 1) or self._outdated_rise(one, call):
             return
         if (call.body.get("metadata") or {}).get("resourceVersion"):
             self._oracle.violated(2, "a downward write is guarded by a resourceVersion")
         earlier = next((other for other in one.calls[:-1] if other.verb not in READS and other.resource != HTTPROUTES), None)
         if earlier is not None:
             self._oracle.violated(2, f"{earlier.verb} {earlier.resource.plural} {earlier.name} comes before a downward write")
+
+    def _outdated_rise(self, one: Pass, call: Call) -> bool:
+        """Whether a guarded rise comes after somebody else has raised the weight still higher: it is going to be refused."""
+        run = self._world.checkpoint().get("run") or {}
+        guard = (call.body.get("metadata") or {}).get("resourceVersion")
+        return (
+            _weight_in(call.body) > int(run.get("weight", 0)) and guard == one.route_version and self._oracle.since_touched("route") < 10.0
+        )
 
     def _check_owned(self, call: Call) -> None:
         """The rollout by its status, the target by its scale, and else objects with our label alone."""
@@ -133,6 +141,9 @@ class Writes:
             return self._oracle.violated(3, f"weight {after} without a look at Prometheus in its pass")
         if read.spoiled:
             self._oracle.violated(3, f"weight {after} on an answer that was {read.spoiled}")
+        run = str((self._world.checkpoint().get("run") or {}).get("id"))
+        if read.twice > self._oracle.memory.began.get(run, 0.0):  # what was before the run does not count
+            self._oracle.violated(3, f"weight {after} on an answer that was twice")
         newest = read.newest.get(candidate)
         if newest is None:
             return self._oracle.violated(3, f"weight {after} though Prometheus shows nothing of the candidate")
@@ -145,7 +156,6 @@ class Writes:
             self._oracle.violated(3, f"weight {after} on samples that were {read.at - newest:.1f} s old")
         self._check_asked_for(one, after)
         document = self._world.checkpoint().get("run") or {}
-        run = str(document.get("id"))
         if document.get("step", -1) >= 0:  # the first weight rests on preflight, which does not count
             self._check_counts(candidate, read.at, after)
         self._check_order(run, after)
@@ -211,7 +221,7 @@ class Writes:
         total, spoiled = Truth(), self._oracle.since_touched("scrapes") < self._world.now() - since
         by_router: dict[str, list[Truth]] = {}
         for scrape in self._world.prometheus.scrapes:
-            if since < scrape.at <= until:
+            if since < scrape.at <= until and revision not in scrape.refused:
                 seen = by_router.setdefault(scrape.router, [Truth()] if scrape.began > since else [])
                 seen.append(scrape.truth.get(revision, Truth()))
                 spoiled = spoiled or scrape.spoiled
