@@ -229,9 +229,38 @@ PATCHES = (
     Patch(
         "comparisons that were not made do not matter",
         "decision/judge.py",
-        "counts.compared < FEWEST_COMPARED * counts.attempted:",
-        "counts.compared < 0:",
+        "counts.compared < FEWEST_COMPARED * counts.attempted\n",
+        "counts.compared < 0\n",
         "decision/test_formulas.py::test_a_match_rate_of_too_few_comparisons_means_nothing",
+    ),
+    # -- method Sequential ------------------------------------------------------------------------------------------------
+    Patch(
+        "the last stage before promotion is no surer than the others",
+        "decision/judge.py",
+        "if self.last else confidence.advance",
+        "if not confidence else confidence.advance",
+        "decision/test_sequential_runs.py::test_good_is_as_sure_as_an_abort_where_nobody_looks_again",
+    ),
+    Patch(
+        "windows of the last look are forgotten",
+        "decision/observing.py",
+        "rings=looked(run.rings, run.counts, analysis)",
+        "rings={}",
+        "decision/test_sequential_runs.py::test_a_late_fault_is_found_by_a_window",
+    ),
+    Patch(
+        "stable's own failures excuse the candidate for ever",
+        "decision/ending.py",
+        "now - run.storm_since >= STORM_SECONDS:",
+        "now < run.storm_since:",
+        "decision/test_sequential_runs.py::test_a_storm_interrupts_and_the_run_begins_again_when_it_may_be_over",
+    ),
+    Patch(
+        "an interrupted revision is tried again at once, and again",
+        "decision/lifecycle.py",
+        "if draft.now < calm and",
+        "if draft.now < 0 and",
+        "decision/test_sequential_runs.py::test_an_interrupted_run_waits_longer_each_time_and_a_retry_does_not_wait",
     ),
     # -- a crash at any instant -------------------------------------------------------------------------------------------
     Patch(
@@ -266,7 +295,7 @@ PATCHES = (
     Patch(
         "what was counted before a foreign cut still counts",
         "decision/keeping.py",
-        '"watermark": now, "counts": Counts()}',
+        '"watermark": now, **run.anew()}',
         '"watermark": now}',
         "decision/test_lifecycle.py::test_a_foreign_cut_is_earned_again_not_written_back",
     ),

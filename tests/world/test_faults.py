@@ -68,7 +68,7 @@ def test_the_operator_dies_at_every_point() -> None:
 
 def test_the_operator_dies_between_any_two_calls() -> None:
     died: set[str] = set()
-    for calls in range(1, 200, 7):
+    for calls in range(1, 200, 3):
         result = live(Story(calls, (RELEASE, Event(24, "crash", {"away": 0.2, "calls": calls}))))
         assert not result.violations, result.text()
         died |= result.points.keys()

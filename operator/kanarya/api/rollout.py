@@ -176,14 +176,27 @@ class MissingData(Model):
     )
 
 
+class Confidence(Model):
+    """How sure method `Sequential` is of what it says."""
+
+    abort: Fraction = Field(0.99, description="0.99: of 100 runs whose rates stay at their abort limits, at most one is rolled back.")
+    advance: Fraction = Field(0.95, description="0.95: of 20 steps at the abort limit, at most one ends with the next weight.")
+
+
 class Analysis(Model):
     """How a candidate is judged."""
 
     source_name: Name = Field("default", description="A Prometheus named in the operator's own configuration.")
     profile: Literal["kanarya"] = Field("kanarya", description="Which metrics to read.")
     interval_seconds: int = Field(10, ge=1, le=300, description="Time between two looks.")
-    method: Literal["Threshold"] = Field("Threshold", description="Plain comparison once there are minSamples.")
-    min_samples: int = Field(100, ge=1, le=10_000_000, description="Fewest requests of a step that allow a verdict.")
+    method: Literal["Sequential", "Threshold"] = Field(
+        "Threshold",
+        description="Sequential: evidence that holds however often it is looked at. Threshold: plain comparison from minSamples on.",
+    )
+    confidence: Confidence = Confidence()
+    min_samples: int = Field(
+        100, ge=1, le=10_000_000, description="Fewest requests of a step that allow a verdict: of Threshold, and on drift."
+    )
     latency: Latency = Latency()
     errors: Errors = Errors()
     match: Match = Match()

@@ -53,7 +53,7 @@ class HistoryEntry(Model):
 
     run: Text
     version: Text = ""
-    outcome: Literal["Succeeded", "RolledBack", "Superseded", "Expired", "Aborted", "Observed"]
+    outcome: Literal["Succeeded", "RolledBack", "Superseded", "Expired", "Aborted", "Interrupted", "Observed"]
     reason: Annotated[str, Field(max_length=64)]
     message: Annotated[str, Field(max_length=1024)] = ""
     finished: Annotated[str, Field(max_length=64)]

@@ -10,8 +10,9 @@ from kanarya.api.rollout import LatchedSpec, Mode, RolloutSpec, latched
 from kanarya.decision import evidence
 from kanarya.decision.actions import Action, LowerWeight, Notice
 from kanarya.decision.counts import Missing, counts_json, drift_json
-from kanarya.decision.judge import ALL
+from kanarya.decision.judge import ALL, Judged
 from kanarya.decision.state import Run, State
+from kanarya.decision.streams import Bases, bases_json
 from kanarya.decision.verdict import Metric, Verdict
 from kanarya.decision.world import World
 
@@ -46,7 +47,8 @@ class Draft:
     now: float
     actions: list[Action] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
-    verdicts: dict[Metric, Verdict] = field(default_factory=dict)
+    judged: Judged = field(default_factory=lambda: Judged({}, {}))
+    bases: Bases = field(default_factory=dict)
     reason: str = ""
     message: str = ""
     again: float | None = None
@@ -57,6 +59,11 @@ class Draft:
         if self.state.run is None:
             raise AssertionError("no run")
         return self.state.run
+
+    @property
+    def verdicts(self) -> dict[Metric, Verdict]:
+        """The verdict on each metric, empty before the first look."""
+        return self.judged.verdicts
 
     @property
     def mode(self) -> Mode:
@@ -135,6 +142,7 @@ class Draft:
             "watermark": run.watermark,
             "newestSample": None if reading is None else reading.newest,
             "missing": {key: value.value for key, value in sorted(self.missing.items())},
+            **({"tests": bases_json(self.bases, self.judged.used)} if self.judged.used else {}),
             "verdicts": {metric: verdict.as_json() for metric, verdict in self.verdicts.items()},
         }
 

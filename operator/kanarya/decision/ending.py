@@ -11,6 +11,8 @@ from kanarya.decision.verdict import Kind, Metric
 
 UNREADY_SECONDS = 60.0
 """A candidate with weight and no ready pod is given up after this."""
+STORM_SECONDS = 120.0
+"""A run in which stable's failures excuse the candidate's for so long is interrupted."""
 RESTARTS_LIMIT = 2
 HISTORY_LIMIT = 10
 WOULD_PROMOTE = "WouldPromote"
@@ -99,6 +101,8 @@ def _breach(draft: Draft) -> Ending | None:
                 verdict.reason,
                 f"{metric}: {verdict.estimate:.4g}, limit {verdict.abort:.4g}, {verdict.have:.0f} requests",
             )
+    if run.storm_since is not None and now - run.storm_since >= STORM_SECONDS:
+        return "Interrupted", "StableAboveAbort", f"stable itself has been above abort for {now - run.storm_since:.0f} s"
     policies: dict[str, MissingPolicy] = {
         "noTraffic": analysis.missing_data.no_traffic,
         "noSeries": analysis.missing_data.no_series,
@@ -150,7 +154,7 @@ def finish_rollback(draft: Draft) -> None:
     revision = run.candidate.revision
     if revision in world.stables and revision != stable.revision:
         draft.update(retired={**draft.state.retired, revision: draft.now})
-    if run.outcome != "Superseded":
+    if run.outcome not in ("Superseded", "Interrupted"):
         draft.update(rejected=revision)
     mine = world.target is not None and world.target.identity is not None and world.target.identity.revision == revision
     if mine:

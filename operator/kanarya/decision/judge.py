@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
-from kanarya.api.rollout import Analysis
+from kanarya.api.rollout import Analysis, Plan
+from kanarya.decision import sequential
 from kanarya.decision.counts import Attempts, Counts, Drift, Missing
 from kanarya.decision.drift import judge_drift
+from kanarya.decision.sequential import Alphas, Judgement, Limits, Stream, alphas
+from kanarya.decision.streams import Bases, Basis, tallies
 from kanarya.decision.threshold import judge_rate
 from kanarya.decision.verdict import METRICS, Kind, Metric, Verdict
 
@@ -19,7 +23,31 @@ SETTLED_LOOKS, SETTLED_SECONDS = 4, 15.0
 ALL = "*"
 """Key in `missing` for what affects every metric."""
 
-Verdicts = Mapping[Metric, Verdict]
+
+@dataclass(frozen=True)
+class Standard:
+    """What a stage is judged by: the analysis, the plan it is part of, and whether it is the last before promotion."""
+
+    analysis: Analysis
+    plan: Plan = field(default_factory=Plan)
+    last: bool = False
+
+    @property
+    def alphas(self) -> Alphas:
+        """Error probabilities of a metric in this stage."""
+        confidence = self.analysis.confidence
+        # Where no later stage looks again, to call a bad rate good is to promote it.
+        advance = max(confidence.advance, confidence.abort) if self.last else confidence.advance
+        return alphas(abort=confidence.abort, advance=advance, steps=len(self.plan.steps), soak=self.plan.soak_seconds > 0)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A verdict for each metric; the windows that a test of Bad `used`, by stream; metrics whose Bad is put off as stable is bad too."""
+
+    verdicts: dict[Metric, Verdict]
+    used: Mapping[str, frozenset[int]]
+    excused: tuple[Metric, ...] = ()
 
 
 def settled(analysis: Analysis, elapsed: float) -> bool:
@@ -28,7 +56,7 @@ def settled(analysis: Analysis, elapsed: float) -> bool:
 
 
 def judge(
-    analysis: Analysis,
+    standard: Standard,
     counts: Counts,
     drift: Drift,
     missing: Mapping[str, Missing],
@@ -36,7 +64,8 @@ def judge(
     elapsed: float,
     run_elapsed: float,
     settled: bool,
-) -> dict[Metric, Verdict]:
+    bases: Bases | None = None,
+) -> Judged:
     """Judge every metric of a step.
 
     Parameters
@@ -49,16 +78,22 @@ def judge(
         Seconds since the step, and the run, began.
     settled
         Whether the step is old enough for silence to mean something.
+    bases
+        By stream, what the tests of method `Sequential` rest on besides counts.
     """
+    analysis = standard.analysis
     everywhere = missing.get(ALL)
     if everywhere is None and settled and counts.candidate.requests == 0:
         everywhere = Missing.NO_TRAFFIC if counts.stable.requests == 0 else Missing.NO_SERIES
     if everywhere is not None:
-        return {metric: Verdict(Kind.NO_DATA, everywhere.value) for metric in METRICS}
+        return Judged({metric: Verdict(Kind.NO_DATA, everywhere.value) for metric in METRICS}, {})
+    if analysis.method == "Sequential":
+        rates, used, excused = _sequential(standard, counts, bases or {}, elapsed)
+    else:
+        rates, used, excused = _threshold(analysis, counts, elapsed), {}, ()
     verdicts: dict[Metric, Verdict] = {
-        "errors": _errors(analysis, counts, elapsed),
-        "latency": _latency(analysis, counts, elapsed),
-        "match": _match(analysis, counts, elapsed),
+        **rates,
+        "match": _as_match(analysis, counts, rates["match"]),
         "drift": judge_drift(analysis.drift, drift, min_samples=analysis.min_samples, elapsed=run_elapsed),
     }
     # What was counted before the silence still stands against the candidate: only a Bad survives missing data.
@@ -66,7 +101,78 @@ def judge(
         reason = missing.get(metric)
         if reason is not None and verdicts[metric].kind is not Kind.BAD:
             verdicts[metric] = Verdict(Kind.NO_DATA, reason.value)
-    return verdicts
+    return Judged(verdicts, used, excused)
+
+
+def limits_of(analysis: Analysis) -> dict[Metric, Limits]:
+    """Give the limits of each rate of bad events."""
+    slow = round(1 - analysis.latency.quantile, 12)
+    return {
+        "errors": Limits(analysis.errors.slo, analysis.errors.abort, "Errors"),
+        "latency": Limits(slow, slow, "Latency"),
+        "match": Limits(round(1 - analysis.match.slo, 12), round(1 - analysis.match.abort, 12), "Mismatches"),
+    }
+
+
+def _sequential(
+    standard: Standard, counts: Counts, bases: Bases, elapsed: float
+) -> tuple[dict[Metric, Verdict], dict[str, frozenset[int]], tuple[Metric, ...]]:
+    seen = tallies(counts, standard.analysis)
+
+    def stream(name: str, said: str) -> Stream:
+        basis = bases.get(name, Basis())
+        return Stream(seen[name], basis.ring, basis.effect, said)
+
+    at_slo = {"latency": counts.candidate.slower.get(str(standard.analysis.latency.slo_milliseconds), 0.0)}
+    judgements: dict[Metric, Judgement] = {}
+    used: dict[str, frozenset[int]] = {}
+    for metric, limits in limits_of(standard.analysis).items():
+        parts = {"pool": stream(f"{metric}/pool", "all attempts")}
+        if metric != "match":
+            parts["live"] = stream(f"{metric}/live", "live alone")
+        found = sequential.judge_rate(
+            parts["pool"],
+            parts.get("live"),
+            bad_at_slo=at_slo.get(metric, parts["pool"].now.bad),
+            limits=limits,
+            alphas=standard.alphas,
+            elapsed=elapsed,
+        )
+        judgements[metric] = found
+        used |= {f"{metric}/{part}": frozenset(span.number for span in found.proofs[one.name].spans) for part, one in parts.items()}
+    verdicts = {metric: found.verdict for metric, found in judgements.items()}
+    return verdicts, used, tuple(metric for metric, found in judgements.items() if found.excused)
+
+
+def _threshold(analysis: Analysis, counts: Counts, elapsed: float) -> dict[Metric, Verdict]:
+    limits = limits_of(analysis)
+
+    def rate(metric: Metric, bad: float, bad_at_abort: float, total: float) -> Verdict:
+        known = limits[metric]
+        return judge_rate(
+            bad=bad,
+            bad_at_abort=bad_at_abort,
+            total=total,
+            slo=known.slo,
+            abort=known.abort,
+            need=analysis.min_samples,
+            elapsed=elapsed,
+            word=known.word,
+        )
+
+    def errors(attempts: Attempts) -> Verdict:
+        return rate("errors", attempts.errors, attempts.errors, attempts.requests)
+
+    def latency(attempts: Attempts) -> Verdict:
+        slow = attempts.slower.get(str(analysis.latency.slo_milliseconds), 0.0)
+        very_slow = attempts.slower.get(str(analysis.latency.abort_milliseconds), 0.0)
+        return rate("latency", slow, very_slow, attempts.requests)
+
+    return {
+        "errors": _worse(errors(counts.candidate), errors(counts.candidate_live)),
+        "latency": _worse(latency(counts.candidate), latency(counts.candidate_live)),
+        "match": rate("match", counts.mismatched, counts.mismatched, counts.compared),
+    }
 
 
 def _worse(pool: Verdict, live: Verdict) -> Verdict:
@@ -74,67 +180,11 @@ def _worse(pool: Verdict, live: Verdict) -> Verdict:
     return live if live.kind is Kind.BAD and pool.kind is not Kind.BAD else pool
 
 
-def _errors(analysis: Analysis, counts: Counts, elapsed: float) -> Verdict:
-    limits = analysis.errors
-
-    def of(attempts: Attempts) -> Verdict:
-        return judge_rate(
-            bad=attempts.errors,
-            bad_at_abort=attempts.errors,
-            total=attempts.requests,
-            slo=limits.slo,
-            abort=limits.abort,
-            need=analysis.min_samples,
-            elapsed=elapsed,
-            word="Errors",
-        )
-
-    return _worse(of(counts.candidate), of(counts.candidate_live))
-
-
-def _latency(analysis: Analysis, counts: Counts, elapsed: float) -> Verdict:
-    limits = analysis.latency
-    share = round(1 - limits.quantile, 12)
-
-    def of(attempts: Attempts) -> Verdict:
-        return judge_rate(
-            bad=attempts.slower.get(str(limits.slo_milliseconds), 0.0),
-            bad_at_abort=attempts.slower.get(str(limits.abort_milliseconds), 0.0),
-            total=attempts.requests,
-            slo=share,
-            abort=share,
-            need=analysis.min_samples,
-            elapsed=elapsed,
-            word="Latency",
-        )
-
-    return _worse(of(counts.candidate), of(counts.candidate_live))
-
-
-def _match(analysis: Analysis, counts: Counts, elapsed: float) -> Verdict:
-    limits = analysis.match
-    verdict = judge_rate(
-        bad=counts.mismatched,
-        bad_at_abort=counts.mismatched,
-        total=counts.compared,
-        slo=round(1 - limits.slo, 12),
-        abort=round(1 - limits.abort, 12),
-        need=analysis.min_samples,
-        elapsed=elapsed,
-        word="Mismatches",
-    )
-    if verdict.kind is not Kind.BAD and counts.attempted >= analysis.min_samples and counts.compared < FEWEST_COMPARED * counts.attempted:
+def _as_match(analysis: Analysis, counts: Counts, mismatches: Verdict) -> Verdict:
+    """Give a verdict on mismatches as one on matches; NoData when too few of the mirrored requests could be compared."""
+    few = counts.attempted >= analysis.min_samples and counts.compared < FEWEST_COMPARED * counts.attempted
+    if mismatches.kind is not Kind.BAD and few:
         detail = f"only {counts.compared:.0f} of {counts.attempted:.0f} mirrored requests could be compared"
         return Verdict(Kind.NO_DATA, Missing.COMPARISONS_MISSING.value, have=counts.compared, need=counts.attempted, detail=detail)
-    matched = None if verdict.estimate is None else round(1 - verdict.estimate, 12)
-    return Verdict(
-        verdict.kind,
-        verdict.reason,
-        matched,
-        limits.slo,
-        limits.abort,
-        verdict.have,
-        verdict.need,
-        verdict.eta_seconds,
-        verdict.detail,
-    )
+    matched = None if mismatches.estimate is None else round(1 - mismatches.estimate, 12)
+    return replace(mismatches, estimate=matched, slo=analysis.match.slo, abort=analysis.match.abort)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from kanarya.decision.actions import EnsureStable, LowerWeight, PointCandidate, PointStable, ScaleTarget, WriteSettings
-from kanarya.decision.counts import Counts
 from kanarya.decision.draft import Draft
 from kanarya.decision.state import Run, Stage
 
@@ -45,7 +44,7 @@ def cut(run: Run, weight: int, now: float, *, switched: bool) -> Run:
     A promotion whose Service has `switched` to the new stable goes on: what the weight lost, the new stable serves.
     """
     before = (Stage.SOAKING,) if switched else (Stage.SOAKING, Stage.PROMOTING)
-    changes = {"weight": weight, "weight_since": now, "step_since": now, "watermark": now, "counts": Counts()}
+    changes = {"weight": weight, "weight_since": now, "step_since": now, "watermark": now, **run.anew()}
     return run.model_copy(update={**changes, "stage": Stage.STEPPING if run.stage in before else run.stage})
 
 

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import Any
 
 from kanarya.api.rollout import RolloutSpec
@@ -27,6 +28,8 @@ from kanarya.decision.stages import SETTLE_SECONDS, enter_step
 from kanarya.decision.state import Chain, Run, Stage, State
 from kanarya.decision.world import Target, World
 
+CALM_SECONDS, LONGEST_CALM_SECONDS = 300.0, 3600.0
+"""Time from an interruption to the next run of the same revision: after the first, and at most."""
 FRUITLESS_SECONDS = 120.0
 """After this a clone without any available pod may be given up for another template."""
 
@@ -69,6 +72,7 @@ def begun(state: State, now: float) -> State:
         "drift_watermark",
         "within_since",
         "unready_since",
+        "storm_since",
         "sampled_since",
         "checked",
     )
@@ -197,9 +201,23 @@ def _idle(draft: Draft) -> None:
         said = f"was observed: it {last.message}" if last and last.outcome == "Observed" else f"was not accepted ({reason})"
         message = f"revision {revision} {said}; {way}, or set the annotation kanarya.dev/retry={state.last_run}"
         return draft.say(last.outcome if last else "RolledBack", message, _until_tidy(draft))
+    calm = _calm_at(state, revision)
+    if draft.now < calm and world.retry != state.last_run:
+        message = f"revision {revision} begins again in {calm - draft.now:.0f} s: stable itself was above abort"
+        return draft.say("Interrupted", message, min(calm - draft.now + 0.05, _until_tidy(draft) or SOON * 60))
     if state.chain is not None and state.chain.outbox:  # a new run begins a chain of its own
         return draft.say("Recording", "the evidence of the last run has still to be written", SOON)
     return _begin(draft)
+
+
+def _calm_at(state: State, revision: str) -> float:
+    """Give the time from which an interrupted revision is tried again: later with each interruption in a row."""
+    ended = (entry for entry in reversed(state.history) if entry.run.rpartition("-")[0] == revision)
+    interrupted = list(takewhile(lambda entry: entry.outcome == "Interrupted", ended))
+    if not interrupted:
+        return 0.0
+    wait = CALM_SECONDS * 2.0 ** (len(interrupted) - 1)
+    return interrupted[0].finished + min(wait, LONGEST_CALM_SECONDS)
 
 
 def _begin(draft: Draft) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from kanarya.api.rollout import Analysis
 from kanarya.decision.counts import Counts, Drift, Missing, add_bins
 from kanarya.decision.draft import Draft
-from kanarya.decision.judge import ALL, judge, settled
+from kanarya.decision.judge import ALL, Standard, judge, settled
 from kanarya.decision.state import Stage
+from kanarya.decision.streams import bases, is_last, learned, looked
 from kanarya.decision.verdict import Kind, Metric
 
 BLOCKING: tuple[Metric, ...] = ("errors", "latency", "match")
@@ -19,22 +20,15 @@ def observe(draft: Draft) -> None:
     if reading is not None and reading.history_lost:
         draft.notice("Warning", "HistoryLost", "Prometheus no longer has the samples since the last look: the step's counts begin again")
         reference = dict(reading.drift.reference)
-        draft.update_run(counts=Counts(), watermark=reading.until, drift=Drift({}, reference), drift_watermark=reading.until)
+        draft.update_run(**run.anew(), watermark=reading.until, drift=Drift({}, reference), drift_watermark=reading.until)
         draft.record("HistoryLost", until=reading.until)
     elif reading is not None and reading.until > run.watermark:
         drift = Drift(add_bins(run.drift.current, reading.drift.current), dict(reading.drift.reference) or run.drift.reference)
         draft.update_run(counts=run.counts + reading.counts, watermark=reading.until, drift=drift, drift_watermark=reading.until)
-    run, analysis = draft.run, analysis_of(draft)
-    elapsed = draft.now - run.weight_since
-    draft.verdicts = judge(
-        analysis,
-        run.counts,
-        run.drift,
-        draft.missing,
-        elapsed=elapsed,
-        run_elapsed=draft.now - run.drift_since,
-        settled=settled(analysis, elapsed),
-    )
+    _judge(draft)
+    if reading is not None and not reading.history_lost and reading.until > run.watermark:
+        _remember(draft, reading.counts)
+    run = draft.run
     if run.sampled_since is None and run.counts.candidate.requests:
         draft.update_run(sampled_since=draft.now)
     within = any(draft.verdicts[metric].kind is Kind.WITHIN for metric in BLOCKING)
@@ -42,6 +36,38 @@ def observe(draft: Draft) -> None:
         within_since=(run.within_since if run.within_since is not None else draft.now) if within else None,
         missing_since={policy: run.missing_since.get(policy, draft.now) for policy in missing_policies(draft)},
     )
+
+
+def _judge(draft: Draft) -> None:
+    run, standard = draft.run, standard_of(draft)
+    elapsed = draft.now - run.weight_since
+    draft.bases = bases(run.rings, run.bursts, run.counts, standard.analysis)
+    draft.judged = judge(
+        standard,
+        run.counts,
+        run.drift,
+        draft.missing,
+        elapsed=elapsed,
+        run_elapsed=draft.now - run.drift_since,
+        settled=settled(standard.analysis, elapsed),
+        bases=draft.bases,
+    )
+    since = run.storm_since if run.storm_since is not None else draft.now
+    excused = [metric for metric in draft.judged.excused if metric != "latency" or run.stage is not Stage.PREFLIGHT]
+    draft.update_run(storm_since=since if excused else None)
+
+
+def _remember(draft: Draft, seen: Counts) -> None:
+    """Open windows, and learn of bursts, for the looks to come: nothing vouches for itself."""
+    run, analysis = draft.run, analysis_of(draft)
+    if analysis.method == "Sequential":
+        draft.update_run(rings=looked(run.rings, run.counts, analysis), bursts=learned(run.bursts, seen, analysis))
+
+
+def standard_of(draft: Draft) -> Standard:
+    """Give what the stage under way is judged by."""
+    run, plan = draft.run, (draft.run.spec or draft.spec).plan
+    return Standard(analysis_of(draft), plan, is_last(plan, run.stage.value, run.step))
 
 
 def analysis_of(draft: Draft) -> Analysis:

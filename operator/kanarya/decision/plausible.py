@@ -10,11 +10,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 from kanarya.decision import evidence
 from kanarya.decision.counts import Attempts, Counts, Drift
 from kanarya.decision.state import SCHEMA_VERSION, Chain, Run, Stage, State
+from kanarya.decision.statistics.windows import CAPACITY
+from kanarya.decision.streams import BURSTS, STREAMS
 
 AHEAD_SECONDS = 300.0
 """How far the clock of the operator's last node may have been ahead of this one's."""
@@ -105,7 +108,13 @@ def _odd_run(state: State, run: Run, now: float) -> Problems:
     if not _REASON.fullmatch(run.reason):
         yield "run.reason is none"
     times = [run.started, run.weight_since, run.step_since, run.watermark, run.drift_since, run.drift_watermark, run.checked]
-    times += [*run.missing_since.values(), run.within_since or 0.0, run.unready_since or 0.0, run.sampled_since or 0.0]
+    times += [
+        *run.missing_since.values(),
+        run.within_since or 0.0,
+        run.unready_since or 0.0,
+        run.sampled_since or 0.0,
+        run.storm_since or 0.0,
+    ]
     if max(times) > now + AHEAD_SECONDS:
         yield "the run holds a time to come"
     if min(run.weight_since, run.step_since, run.drift_since) < run.started - AHEAD_SECONDS:
@@ -114,6 +123,7 @@ def _odd_run(state: State, run: Run, now: float) -> Problems:
         yield "a rollback has no outcome"
     yield from _odd_place(run)
     yield from _odd_counts(run.counts, _most(run.watermark - run.started))
+    yield from _odd_windows(run)
     yield from _odd_drift(run.drift, _most(run.drift_watermark - run.started))
 
 
@@ -149,6 +159,17 @@ def _odd_attempts(attempts: Attempts) -> Problems:
         yield "run.counts has more bad requests than requests"
     if not all(threshold.isdecimal() and len(threshold) <= 6 for threshold in attempts.slower):
         yield "run.counts has a latency that is none"
+
+
+def _odd_windows(run: Run) -> Problems:
+    if not run.rings.keys() <= set(STREAMS) or not run.bursts.keys() <= set(BURSTS):
+        yield "run.rings or run.bursts has a stream that is none"
+    for ring in run.rings.values():
+        numbers = [mark.number for mark in ring.marks]
+        if len(numbers) > CAPACITY or any(later <= earlier for earlier, later in pairwise([0, *numbers, ring.opened + 1])):
+            yield "run.rings has windows that cannot have been opened"
+        if any(mark.total > _at_most(ring.seen) for mark in ring.marks):
+            yield "run.rings has a window that begins after the last look"
 
 
 def _odd_drift(drift: Drift, most: float) -> Problems:

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from kanarya.api.rollout import LatchedSpec
 from kanarya.decision.counts import Missing, counts_from_json, drift_from_json
 from kanarya.decision.evidence import digest, first_break
-from kanarya.decision.judge import judge, settled
+from kanarya.decision.judge import Standard, judge, settled
+from kanarya.decision.streams import bases_from_json, is_last
 
 
 def first_difference(entries: Sequence[Mapping[str, Any]]) -> str | None:
@@ -39,13 +40,15 @@ def first_difference(entries: Sequence[Mapping[str, Any]]) -> str | None:
 
 def _judge_again(spec: LatchedSpec, entry: Mapping[str, Any]) -> dict[str, Any]:
     elapsed = float(entry["elapsed"])
-    verdicts = judge(
-        spec.analysis,
+    last = is_last(spec.plan, entry["stage"], int(entry["step"]) - 1)
+    judged = judge(
+        Standard(spec.analysis, spec.plan, last),
         counts_from_json(entry["counts"]),
         drift_from_json(entry["drift"]),
         {metric: Missing(reason) for metric, reason in entry["missing"].items()},
         elapsed=elapsed,
         run_elapsed=float(entry["runElapsed"]),
         settled=settled(spec.analysis, elapsed),
+        bases=bases_from_json(entry.get("tests", {})),
     )
-    return {metric: verdict.as_json() for metric, verdict in verdicts.items()}
+    return {metric: verdict.as_json() for metric, verdict in judged.verdicts.items()}

@@ -6,6 +6,7 @@ from typing import Any
 
 from kanarya.decision.evidence import ENTRIES_LIMIT, SCHEMA_VERSION
 from kanarya.decision.state import Stage
+from kanarya.decision.streams import STREAMS
 from kanarya.decision.verdict import METRICS, Kind
 
 _COUNT = {"type": "number", "minimum": 0}
@@ -71,6 +72,23 @@ _OBSERVED: dict[str, Any] = {
     "missing": {"type": "object", "additionalProperties": {"type": "string"}},
     "verdicts": {"type": "object", "properties": dict.fromkeys(METRICS, _VERDICT), "additionalProperties": False},
 }
+_JUDGED: dict[str, Any] = {
+    **_OBSERVED,
+    "tests": {
+        "type": "object",
+        "propertyNames": {"enum": list(STREAMS)},
+        "additionalProperties": {
+            "type": "object",
+            "required": ["effect", "marks"],
+            "properties": {
+                "effect": {"type": "number", "minimum": 1},
+                "marks": {"type": "array", "items": {"type": "array", "items": _COUNT, "minItems": 5, "maxItems": 5}},
+            },
+            "additionalProperties": False,
+        },
+    },
+}
+"""With what method `Sequential` rests on besides counts: by stream the design effect and the windows that hold evidence."""
 _KINDS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "RunStarted": (
         {
@@ -85,7 +103,7 @@ _KINDS: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "Decision": (
         {
-            **_OBSERVED,
+            **_JUDGED,
             "decision": {"enum": ["Advance", "Soak", "Promote", "Rollback"]},
             "toStep": {"type": "integer"},
             "toWeight": {"type": "integer"},
@@ -96,8 +114,8 @@ _KINDS: dict[str, tuple[dict[str, Any], list[str]]] = {
         },
         ["decision", *_OBSERVED],
     ),
-    "VerdictChanged": (_OBSERVED, list(_OBSERVED)),
-    "Checkpoint": (_OBSERVED, list(_OBSERVED)),
+    "VerdictChanged": (_JUDGED, list(_OBSERVED)),
+    "Checkpoint": (_JUDGED, list(_OBSERVED)),
     "StepEntered": (
         {"step": {"type": "integer"}, "weight": {"type": "integer"}, "virtualWeight": {"type": "integer"}},
         ["step", "weight"],

@@ -6,7 +6,6 @@ from typing import Any
 
 from kanarya.decision import evidence
 from kanarya.decision.actions import EnsureStable, LowerWeight, PointStable, RaiseWeight, WriteSettings
-from kanarya.decision.counts import Counts
 from kanarya.decision.draft import SOON, Draft
 from kanarya.decision.ending import WOULD_PROMOTE, end, withdraw
 from kanarya.decision.keeping import FOLLOW_SECONDS
@@ -69,12 +68,12 @@ def _problems(draft: Draft) -> list[tuple[str, str]]:
 
 def _undecided(draft: Draft) -> list[tuple[str, str]]:
     """List what too few copies have been judged by: a plainly broken candidate then never gets a live request."""
-    since = draft.run.sampled_since
-    if since is None or draft.now - since >= SHOWING_SECONDS:
-        return []
+    run = draft.run
     verdicts = [(metric, draft.verdicts[metric]) for metric in BLOCKING if metric != "latency"]
-    few = [(metric, verdict) for metric, verdict in verdicts if verdict.kind is Kind.INSUFFICIENT]
-    left = SHOWING_SECONDS - (draft.now - since)
+    if run.storm_since is not None:
+        return [(verdict.reason, f"{metric}: {verdict.detail}") for metric, verdict in verdicts if metric in draft.judged.excused]
+    left = 0.0 if run.sampled_since is None else SHOWING_SECONDS - (draft.now - run.sampled_since)
+    few = [(metric, verdict) for metric, verdict in verdicts if verdict.kind is Kind.INSUFFICIENT and left > 0]
     return [(verdict.reason, f"{metric}, by copies: {verdict.detail}; waiting {left:.0f} s at most") for metric, verdict in few]
 
 
@@ -113,7 +112,7 @@ def enter_step(state: State, index: int, now: float) -> State:
         "weight_since": now,
         "step_since": now,
         "watermark": now,
-        "counts": Counts(),
+        **run.anew(),
         "within_since": None,
         "missing_since": {},
         "unready_since": None,
@@ -185,7 +184,9 @@ def stepping(draft: Draft) -> None:
         return _go_to(draft, run.step + 1)
     if plan.soak_seconds:
         draft.record("Decision", decision="Soak", **draft.observed())
-        draft.update_run(stage=Stage.SOAKING, step_since=draft.now, weight_since=draft.now, watermark=draft.now, counts=Counts())
+        draft.update_run(
+            stage=Stage.SOAKING, checked=draft.now, step_since=draft.now, weight_since=draft.now, watermark=draft.now, **run.anew()
+        )
         return draft.say("Soaking", f"{plan.soak_seconds} s at full weight", tick)
     return _promote(draft)
 

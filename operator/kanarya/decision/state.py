@@ -14,10 +14,13 @@ from pydantic.alias_generators import to_camel
 
 from kanarya.api.rollout import LatchedSpec
 from kanarya.decision.counts import Counts, Drift
+from kanarya.decision.statistics.dispersion import Dispersion
+from kanarya.decision.statistics.windows import Ring
+from kanarya.decision.streams import next_stage
 
 SCHEMA_VERSION = 1
 
-Outcome = Literal["Succeeded", "RolledBack", "Superseded", "Expired", "Aborted", "Observed"]
+Outcome = Literal["Succeeded", "RolledBack", "Superseded", "Expired", "Aborted", "Interrupted", "Observed"]
 
 
 class Record(BaseModel):
@@ -59,6 +62,9 @@ class Run(Record):
     step_since: float = Field(description="When the step, or the soak, began: its shortest time counts from here.")
     watermark: float = Field(description="Samples up to here are counted in `counts`.")
     counts: Counts = Counts()
+    rings: Mapping[str, Ring] = Field({}, description="Windows of the counts, by stream.")
+    bursts: Mapping[str, Dispersion] = Field({}, description="How bunched bad events have been in this run, by metric.")
+    storm_since: float | None = Field(None, description="Since when stable's own failures excuse the candidate's.")
     sampled_since: float | None = Field(None, description="When the first request to the candidate was counted.")
     drift_since: float
     drift_watermark: float
@@ -77,6 +83,10 @@ class Run(Record):
     def observing(self) -> bool:
         """Whether this run only says what it would do: its weight stays 0."""
         return self.spec is not None and self.spec.mode == "Observe"
+
+    def anew(self) -> dict[str, Any]:
+        """Give the changes with which counting begins again."""
+        return {"counts": Counts(), "rings": {}, "bursts": next_stage(self.bursts), "storm_since": None}
 
     @property
     def virtual_weight(self) -> int:

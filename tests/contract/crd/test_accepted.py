@@ -167,7 +167,7 @@ async def test_what_kubectl_prints(server: Server, name: str) -> None:
 async def told(server: Server, name: str, status: Object, look: Callable[[], Awaitable[Any]], want: Any) -> bool:
     """Write a status and look at it; an operator in the same cluster may put its own there in between, so more than once."""
     seen = None
-    for _ in range(20):
+    for _ in range(60):
         await server.api.merge_patch(ROLLOUTS, server.namespace, name, {"status": status}, subresource="status")
         seen = await look()
         if seen == want:

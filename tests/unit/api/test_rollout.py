@@ -65,7 +65,7 @@ def test_the_smallest_spec_has_the_documented_defaults() -> None:
         ({"plan": {"steps": [{"weight": 5}, {"weight": 100, "durationSeconds": 0}]}}, "spec.plan.steps.1.durationSeconds: "),
         ({"plan": {"steps": [{"weight": 5}, {}]}}, "spec.plan.steps.1.weight: "),
         ({"plan": {"weightTotal": 10**400}}, "spec.plan.weightTotal: "),
-        ({"analysis": {"method": "Sequential"}}, "spec.analysis.method: "),
+        ({"analysis": {"method": "Mean"}}, "spec.analysis.method: "),
         ({"analysis": {"errors": {"slo": math.nan}}}, "spec.analysis.errors.slo: "),
         ({"analysis": {"match": {"tolerance": math.inf}}}, "spec.analysis.match.tolerance: "),
         ({"analysis": {"latency": {"quantile": 1}}}, "spec.analysis.latency.quantile: "),

@@ -44,10 +44,11 @@ def spec(**changes: Any) -> RolloutSpec:
 
 @dataclass
 class Traffic:
-    """Requests per second, and what becomes of the candidate's."""
+    """Requests per second, and what becomes of the candidate's; of stable's, `stable_errors` fail."""
 
     rate: float = 100.0
     errors: float = 0.0
+    stable_errors: float = 0.0
     slow: float = 0.0
     very_slow: float = 0.0
     mismatches: float = 0.0
@@ -127,7 +128,14 @@ class Play:
             bins = [0.0] * 5 + [2 * value for value in bins[:5]]
         return Reading(
             until=max(until, run.watermark),
-            counts=Counts(attempts(live), attempts(mirror), Attempts(total, 0, {}), total, total, total * self.traffic.mismatches),
+            counts=Counts(
+                attempts(live),
+                attempts(mirror),
+                Attempts(total, total * self.traffic.stable_errors, {}),
+                total,
+                total,
+                total * self.traffic.mismatches,
+            ),
             drift=Drift({"spread_bp": (*bins, 0.0)}, REFERENCE),
             newest=until if self.traffic.rate else None,
             missing=self.traffic.missing,

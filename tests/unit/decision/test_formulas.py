@@ -12,7 +12,7 @@ from kanarya.api.rollout import Analysis, DriftLimits, latched, parse_spec
 from kanarya.decision import evidence
 from kanarya.decision.counts import Attempts, Counts, Drift, Missing, counts_from_json, counts_json, drift_from_json, drift_json
 from kanarya.decision.drift import judge_drift, psi
-from kanarya.decision.judge import judge
+from kanarya.decision.judge import Standard, judge
 from kanarya.decision.replay import first_difference
 from kanarya.decision.state import Chain, State
 from kanarya.decision.threshold import judge_rate
@@ -89,7 +89,7 @@ def attempts(requests: float, errors: float = 0, slow: float = 0, very_slow: flo
 
 
 def judged(counts: Counts, drift: Drift | None = None, missing: dict[str, Missing] | None = None) -> dict[str, tuple[Kind, str]]:
-    verdicts = judge(Analysis(), counts, drift or Drift(), missing or {}, elapsed=60, run_elapsed=60, settled=True)
+    verdicts = judge(Standard(Analysis()), counts, drift or Drift(), missing or {}, elapsed=60, run_elapsed=60, settled=True).verdicts
     return {metric: (verdict.kind, verdict.reason) for metric, verdict in verdicts.items()}
 
 
@@ -108,7 +108,7 @@ def test_latency_compares_the_share_beyond_each_limit() -> None:
 
 def test_the_match_rate_is_judged_and_shown_as_matches() -> None:
     counts = Counts(attempts(0), attempts(1000), attempts(1000), 1000, 1000, 40)
-    verdict = judge(Analysis(), counts, Drift(), {}, elapsed=60, run_elapsed=60, settled=True)["match"]
+    verdict = judge(Standard(Analysis()), counts, Drift(), {}, elapsed=60, run_elapsed=60, settled=True).verdicts["match"]
     assert (verdict.kind, verdict.estimate, verdict.slo, verdict.abort) == (Kind.GOOD, 0.96, 0.95, 0.90)
     assert judged(Counts(attempts(0), attempts(1000), attempts(1000), 1000, 1000, 150))["match"] == (Kind.BAD, "MismatchesAboveAbort")
 
@@ -193,8 +193,10 @@ def test_replay_names_the_first_verdict_that_differs() -> None:
 
     whole = latched(spec)
     counts = Counts(attempts(1000), attempts(1000), attempts(1000), 1000, 1000, 0)
-    verdicts = judge(spec.analysis, counts, Drift(), {}, elapsed=60, run_elapsed=60, settled=True)
+    verdicts = judge(Standard(spec.analysis), counts, Drift(), {}, elapsed=60, run_elapsed=60, settled=True).verdicts
     observed = {
+        "stage": "Stepping",
+        "step": 1,
         "elapsed": 60.0,
         "runElapsed": 60.0,
         "counts": counts_json(counts),

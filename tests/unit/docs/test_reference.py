@@ -12,11 +12,12 @@ import pytest
 import yaml
 
 from kanarya.api.crd import custom_resource_definition
-from kanarya.api.rollout import parse_spec
+from kanarya.api.rollout import Analysis, parse_spec
 from kanarya.api.status import CONDITION_TYPES
 from kanarya.cluster.observe import NameTaken
 from kanarya.controller.metrics import Metrics
 from kanarya.decision.counts import Missing
+from kanarya.decision.judge import limits_of
 from kanarya.decision.state import Outcome
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -39,7 +40,7 @@ WORD = re.compile(r"[A-Z][a-z]+(?:[A-Z][a-z]*)*")
 NOT_REASONS = {
     *("Normal", "Warning"),  # types of Events
     *("True", "False"),  # what a condition can be
-    *("Rollback", "Abort", "Report", "Live", "Observe"),  # what a spec may ask for
+    *("Rollback", "Abort", "Report", "Live", "Observe", "Sequential"),  # what a spec may ask for
     *("Advance", "Soak", "Promote"),  # decisions, in evidence
     *("Decision", "VerdictChanged", "StepEntered", "WeightRestored", "StableSwitched", "RunEnded", "Checkpoint"),  # entries of evidence
 }
@@ -58,14 +59,15 @@ def constants(path: Path) -> Iterator[str]:
 
 
 def formatted() -> tuple[set[str], set[str]]:
-    """What `judge_rate` makes of its parameter `word`, and the parts it makes them of."""
-    words = {str(ast.literal_eval(keyword.value)) for call in calls("judge_rate") for keyword in call.keywords if keyword.arg == "word"}
+    """What the methods make of the word of each metric, and the parts they make them of."""
+    words = {limits.word for limits in limits_of(Analysis()).values()}
     tree = ast.parse((CODE / "decision/threshold.py").read_text(encoding="utf-8"))
     texts = [node.values for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)]
     ends = {str(part.value) for text in texts for part in text if isinstance(part, ast.Constant) and WORD.fullmatch(str(part.value))}
     assert words
     assert ends
-    return {word + end for word in words for end in ends}, words | ends
+    excusable = {f"{word}AboveStable" for word in words - {"Mismatches"}}
+    return {word + end for word in words for end in ends} | excusable, words | ends | {"Stable", "Abort"}
 
 
 def calls(name: str) -> Iterator[ast.Call]:

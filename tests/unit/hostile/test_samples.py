@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from kanarya.api.rollout import Analysis
 from kanarya.decision.counts import Counts, Drift, Missing, Reading
-from kanarya.decision.judge import judge
+from kanarya.decision.judge import Standard, judge
 from kanarya.decision.verdict import Kind
 from kanarya.telemetry import profile, promql
 from kanarya.telemetry.collector import Collector
@@ -137,12 +137,14 @@ async def test_a_candidate_with_absurd_features_passes_no_drift_and_stops_nothin
 
     reading = await look(router, model, later=absurd)
     assert reading.missing["drift"] in (Missing.NOT_A_NUMBER, Missing.NO_REFERENCE)
-    drift = judge(Analysis(), reading.counts, reading.drift, reading.missing, elapsed=15, run_elapsed=15, settled=True)["drift"]
+    drift = judge(Standard(Analysis()), reading.counts, reading.drift, reading.missing, elapsed=15, run_elapsed=15, settled=True).verdicts[
+        "drift"
+    ]
     assert drift.kind is Kind.NO_DATA
 
 
 def verdicts_of(reading: Reading) -> set[Kind]:
-    judged = judge(Analysis(), reading.counts, reading.drift, reading.missing, elapsed=15, run_elapsed=15, settled=True)
+    judged = judge(Standard(Analysis()), reading.counts, reading.drift, reading.missing, elapsed=15, run_elapsed=15, settled=True).verdicts
     return {judged[metric].kind for metric in ("errors", "latency", "match")}
 
 
@@ -167,7 +169,7 @@ def test_whatever_numbers_come_a_look_and_its_verdicts_are_finite(rows: list[lis
     counts, bins = reading.counts, [*reading.drift.current.values(), *reading.drift.reference.values()]
     numbers = [counts.candidate.requests, counts.candidate.errors, *counts.candidate.slower.values(), counts.attempted, counts.mismatched]
     assert all(0 <= number < 1e20 for number in (*numbers, *(value for row in bins for value in row)))
-    judged = judge(Analysis(), counts, reading.drift, reading.missing, elapsed=15, run_elapsed=15, settled=True)
+    judged = judge(Standard(Analysis()), counts, reading.drift, reading.missing, elapsed=15, run_elapsed=15, settled=True).verdicts
     assert all(verdict.estimate is None or math.isfinite(verdict.estimate) for verdict in judged.values())
 
 
@@ -183,7 +185,7 @@ def _run(work: Any) -> Any:
 def test_the_largest_counts_there_can_be_are_judged() -> None:
     bins = {"amount": (2.0**53,) * 11}
     for current, reference in ((bins, bins), (bins, {"amount": (0.0,) * 11}), ({"amount": (0.0,) * 11}, bins)):
-        judged = judge(Analysis(), Counts(), Drift(current, reference), {}, elapsed=1, run_elapsed=1, settled=False)
+        judged = judge(Standard(Analysis()), Counts(), Drift(current, reference), {}, elapsed=1, run_elapsed=1, settled=False).verdicts
         assert judged["drift"].estimate is not None
         assert math.isfinite(judged["drift"].estimate)
 
