@@ -28,12 +28,8 @@ class _Unreachable(Exception):  # noqa: N818 -- these name what happened
     """No whole answer came because there was no connection, or it broke."""
 
 
-class _NotConnected(_Unreachable):
-    """No connection was made: nobody has the request yet."""
-
-
-class _NotReady(_NotConnected):
-    """The pod is there, and says that it has not begun to work on the request."""
+class _Unprocessed(_Unreachable):
+    """Nobody has begun to work on the request: no connection was made, or the pod says so."""
 
 
 class _Stale(_Unreachable):
@@ -88,7 +84,7 @@ class Upstream:
             return Attempt(outcome, self._clock() - started, endpoint=endpoint, problem=problem)  # type: ignore[arg-type]
         except _Unreachable as error:
             pool.rest(endpoint)
-            sent = not isinstance(error, _NotConnected)
+            sent = not isinstance(error, _Unprocessed)
             return Attempt("unreachable", self._clock() - started, endpoint=endpoint, problem=str(error), sent=sent)
         except _Unsendable as error:
             return Attempt("client_error", self._clock() - started, endpoint=endpoint, problem=str(error))
@@ -116,12 +112,12 @@ class Upstream:
                 answered = True
                 body = await _whole(response)
                 if response.status == 503 and UNPROCESSED_HEADER.decode() in response.headers:
-                    raise _NotReady("the pod is not ready")
+                    raise _Unprocessed("the pod is not ready")
                 return Answer(response.status, response.raw_headers, body)
         except aiohttp.ClientConnectorError as error:
-            raise _NotConnected("connection refused") from error
+            raise _Unprocessed("connection refused") from error
         except aiohttp.ConnectionTimeoutError as error:
-            raise _NotConnected("no connection in time") from error
+            raise _Unprocessed("no connection in time") from error
         except aiohttp.ClientPayloadError as error:
             raise _Unreachable("connection broke in the middle of the answer") from error
         except aiohttp.ClientConnectionError as error:

@@ -41,7 +41,8 @@ def observe(draft: Draft) -> None:
 def _judge(draft: Draft) -> None:
     run, standard = draft.run, standard_of(draft)
     elapsed = draft.now - run.weight_since
-    draft.bases = bases(run.rings, run.bursts, run.counts, standard.analysis)
+    if standard.analysis.method == "Sequential":
+        draft.bases = bases(run.rings, run.bursts, run.counts, standard.analysis)
     draft.judged = judge(
         standard,
         run.counts,

@@ -11,7 +11,6 @@ from kanarya.decision.counts import Attempts, Counts
 from kanarya.decision.statistics.dispersion import Dispersion, design_effect
 from kanarya.decision.statistics.windows import Mark, Ring, Tally
 
-POOL, LIVE = "pool", "live"
 STREAMS = ("errors/pool", "errors/live", "latency/pool", "latency/live", "match/pool")
 """All streams that are tested for Bad: metric and attempts."""
 MATCH_STAGE = "match/stage"
@@ -77,7 +76,9 @@ def learned(bursts: Bursts, seen: Counts, analysis: Analysis) -> dict[str, Dispe
 
 def next_stage(bursts: Bursts) -> dict[str, Dispersion]:
     """Give the bursts when the counts begin again: what the last stage showed of matches now tells about the next."""
-    match = bursts.get("match", Dispersion()) + bursts.get(MATCH_STAGE, Dispersion())
+    if MATCH_STAGE not in bursts:
+        return dict(bursts)
+    match = bursts.get("match", Dispersion()) + bursts[MATCH_STAGE]
     return {**{key: known for key, known in bursts.items() if key != MATCH_STAGE}, "match": match}
 
 

@@ -29,6 +29,14 @@ def at_weight(weight: int) -> Any:
     return lambda play: play.state.run is not None and play.state.run.weight == weight
 
 
+def storm(*, errors: float, stable_errors: float) -> tuple[Play, float]:
+    """A run on which a storm breaks at weight 10, and when it did."""
+    play = begun()
+    play.until(at_weight(10))
+    play.traffic = Traffic(errors=errors, stable_errors=stable_errors)
+    return play, play.now
+
+
 def rollback_of(play: Play) -> dict[str, Any]:
     return next(entry for entry in reversed(play.entries) if entry.get("decision") == "Rollback")
 
@@ -86,10 +94,7 @@ def test_a_restart_at_any_look_changes_no_decision(errors: float) -> None:
 
 
 def test_a_storm_interrupts_and_the_run_begins_again_when_it_may_be_over() -> None:
-    play = begun()
-    play.until(at_weight(10))
-    play.traffic = Traffic(errors=0.2, stable_errors=0.2)
-    began = play.now
+    play, began = storm(errors=0.2, stable_errors=0.2)
     assert play.ended() == "Interrupted"
     ended = play.state.history[-1]
     assert ended.reason == "StableAboveAbort"
@@ -120,10 +125,7 @@ def test_an_interrupted_run_waits_longer_each_time_and_a_retry_does_not_wait() -
 
 
 def test_a_candidate_worse_than_stable_in_a_storm_is_taken_back() -> None:
-    play = begun()
-    play.until(at_weight(10))
-    play.traffic = Traffic(errors=0.6, stable_errors=0.1)
-    began = play.now
+    play, began = storm(errors=0.6, stable_errors=0.1)
     assert play.ended() == "RolledBack"
     assert play.state.history[-1].finished - began < 30
     assert play.state.history[-1].reason in ("ErrorsAboveAbort", "ErrorsAboveStable")
