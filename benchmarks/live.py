@@ -62,6 +62,7 @@ def _spec() -> dict[str, Any]:
         "replicas": 2,
         "plan": {"steps": lab.steps(WEIGHT, 100, seconds=3600)},
         "analysis": {
+            "method": "Threshold",
             "intervalSeconds": TICK_SECONDS,
             "minSamples": NEED,
             "latency": {"quantile": 1 - LATENCY_SHARE, "sloMilliseconds": SLO_MILLISECONDS, "abortMilliseconds": ABORT_MILLISECONDS},

@@ -190,7 +190,7 @@ class Analysis(Model):
     profile: Literal["kanarya"] = Field("kanarya", description="Which metrics to read.")
     interval_seconds: int = Field(10, ge=1, le=300, description="Time between two looks.")
     method: Literal["Sequential", "Threshold"] = Field(
-        "Threshold",
+        "Sequential",
         description="Sequential: evidence that holds however often it is looked at. Threshold: plain comparison from minSamples on.",
     )
     confidence: Confidence = Confidence()

@@ -1,77 +1,191 @@
-"""Population stability index (PSI) over bin counts.
+"""Drift: the population stability index (PSI) of the candidate's inputs, and of its scores, against its training reference.
 
 PSI = sum over bins of (p - q) ln(p / q), with q the reference's share of the bin and p the current one (natural logarithm). Every bin
 of both sides gets +1/2 before shares are taken, so that an empty bin is finite and the same everywhere. PSI is Jeffreys' divergence:
 symmetric for fixed bins, never negative, and additive over bins, so each bin's term says what moved.
+
+Method `Threshold` compares the PSI as counted. Method `Sequential` compares its bounds: Bad when the lower one is above the limit, Good
+when the upper one is below, undecided in between. Their error probabilities are split so:
+
+- *Bad*: 1 - confidence.abort, over the features and the score. *Good*: all must be below their limits at once, so it is not split; but the
+  bound of the mean is the mean of bounds that hold together, and features are rarely independent: there it is split over the features.
+- PSI has no bound that holds at any time. A look is numbered by how often the sample has grown by a quarter since it was large enough, and
+  the k-th spends 1/k(k+1) of the above. Looks between two such sizes see nearly the same counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from math import log
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from math import floor, inf, log
 
 from kanarya.api.rollout import DriftLimits
-from kanarya.decision.counts import Drift
+from kanarya.decision.counts import Bins, Drift
+from kanarya.decision.sequential import MOST_NEEDED, Alphas
+from kanarya.decision.statistics.psi import Bounds, bounds, psi, psi_terms
 from kanarya.decision.verdict import Kind, Verdict, eta_of
 
 SAMPLES_PER_BIN = 10
 """PSI of a sample with fewer expected counts in a bin is mostly noise."""
+SCORE = "prediction_score"
+"""Name under which the candidate's own score is counted: it has a feature's limit, and no part in the mean over features."""
+GROWTH = 1.25
+"""By how much the sample grows from one look that spends error probability to the next."""
 
 
-def psi_terms(reference: Sequence[float], current: Sequence[float]) -> list[float]:
-    """Give each bin's term of the PSI.
+def judge_drift(limits: DriftLimits, drift: Drift, *, min_samples: float, elapsed: float, alphas: Alphas | None = None) -> Verdict:
+    """Judge the drift of a run.
 
     Parameters
     ----------
-    reference, current
-        Counts per bin, the same bins in the same order, at least two.
-
-    Raises
-    ------
-    ValueError
-        When the bins differ in number, or there are fewer than two.
+    drift
+        Counts per bin, of the run and of the reference, by feature.
+    min_samples
+        Fewest requests that allow a verdict; never less than `SAMPLES_PER_BIN` for each bin.
+    elapsed
+        Seconds in which the requests came, for the estimate of when there will be enough.
+    alphas
+        Error probabilities of Bad and Good over the whole run; None compares the PSI as counted.
     """
-    if len(reference) != len(current) or len(reference) < 2:
-        raise ValueError(f"PSI needs the same bins on both sides, at least two: {len(reference)} and {len(current)}")
-    half = 0.5
-    total_reference, total_current = sum(reference) + half * len(reference), sum(current) + half * len(current)
-    shares = [((r + half) / total_reference, (c + half) / total_current) for r, c in zip(reference, current, strict=True)]
-    return [(p - q) * log(p / q) for q, p in shares]
-
-
-def psi(reference: Sequence[float], current: Sequence[float]) -> float:
-    """Give the PSI of two rows of bin counts; see `psi_terms`."""
-    return sum(psi_terms(reference, current))
-
-
-def judge_drift(limits: DriftLimits, drift: Drift, *, min_samples: float, elapsed: float) -> Verdict:
-    """Judge drift by the point value of the PSI of each feature and of their mean."""
-    scores: dict[str, float] = {}
-    have, need = float("inf"), float(min_samples)
+    if not drift.reference:
+        return Verdict(Kind.NO_DATA, "NoReference", detail="the candidate exposes no training reference")
+    rows: list[_Row] = []
     for feature, reference in sorted(drift.reference.items()):
         current = drift.current.get(feature) or (0.0,) * len(reference)
         if len(current) != len(reference):
             return Verdict(Kind.NO_DATA, "NoReference", detail=f"the bins of {feature} and of its reference differ")
-        scores[feature] = psi(reference, current)
-        have, need = min(have, sum(current)), max(need, float(SAMPLES_PER_BIN * len(reference)))
-    if not scores:
-        return Verdict(Kind.NO_DATA, "NoReference", detail="the candidate exposes no training reference")
-    overall = sum(scores.values()) / len(scores)
-    worst = max(scores, key=lambda feature: scores[feature])
-    detail = f"mean {overall:.3f}, worst {worst} {scores[worst]:.3f}"
-    if have < need:
-        eta = eta_of(have, need, elapsed)
-        return Verdict(Kind.INSUFFICIENT, "TooFewSamples", overall, limits.overall, limits.per_feature, have, need, eta, detail)
-    if scores[worst] > limits.per_feature or overall > limits.overall:
-        moved = _moved(drift.reference, drift.current, worst)
-        return Verdict(Kind.BAD, "DriftAboveLimit", overall, limits.overall, limits.per_feature, have, need, detail=f"{detail}; {moved}")
-    return Verdict(Kind.GOOD, "DriftWithinLimit", overall, limits.overall, limits.per_feature, have, need, detail=detail)
+        rows.append(_Row(feature, reference, current))
+    fewest = max(float(min_samples), *(float(SAMPLES_PER_BIN * len(row.reference)) for row in rows))
+    seen = _Seen(tuple(rows), limits, fewest, alphas)
+    have = seen.have
+
+    def verdict(kind: Kind, reason: str, need: float, eta: float | None = None, more: str = "") -> Verdict:
+        return Verdict(kind, reason, seen.overall, limits.overall, limits.per_feature, have, need, eta, seen.detail + more)
+
+    if have < fewest:
+        return verdict(Kind.INSUFFICIENT, "TooFewSamples", fewest, eta_of(have, fewest, elapsed))
+    if seen.above():
+        return verdict(Kind.BAD, "DriftAboveLimit", fewest, more=f"; {seen.worst.moved}")
+    if seen.below():
+        return verdict(Kind.GOOD, "DriftWithinLimit", fewest)
+    need = seen.needed()
+    eta = eta_of(have, need, elapsed) if need < MOST_NEEDED else None
+    return verdict(Kind.INSUFFICIENT, "DriftUndecided", need, eta, f"; {seen.worst.moved}")
 
 
-def _moved(reference: Mapping[str, Sequence[float]], current: Mapping[str, Sequence[float]], feature: str) -> str:
-    ours = current.get(feature) or (0.0,) * len(reference[feature])
-    terms = psi_terms(reference[feature], ours)
-    index = max(range(len(terms)), key=lambda i: terms[i])
-    name = "missing" if index == len(terms) - 1 else f"bin {index}"
-    now, before = ours[index] / max(sum(ours), 1.0), reference[feature][index] / max(sum(reference[feature]), 1.0)
-    return f"{feature} {name} has {now:.0%} instead of {before:.0%}"
+@dataclass(frozen=True)
+class _Row:
+    """One feature's counts per bin."""
+
+    feature: str
+    reference: Bins
+    current: Bins
+
+    @cached_property
+    def have(self) -> float:
+        return sum(self.current)
+
+    @cached_property
+    def known(self) -> float:
+        return sum(self.reference)
+
+    @cached_property
+    def psi(self) -> float:
+        return psi(self.reference, self.current)
+
+    @cached_property
+    def bins(self) -> int:
+        """Bins that anything fell in: an always empty one, such as `missing`, adds no noise."""
+        return max(2, sum(1 for row in zip(self.reference, self.current, strict=True) if any(row)))
+
+    def bounds(self, alpha: float, more: float = 1.0) -> Bounds:
+        """Give the bounds; roughly, with `more` than 1, those of so many times the counts with the same drift and their own noise."""
+        if not self.known or not self.have:
+            return Bounds(0.0, inf, 0.0)
+        have, found = self.have * more, self.psi
+        if more != 1.0:
+            corrected = max(0.0, found - (self.bins - 1) * (1 / self.known + 1 / self.have))
+            found = corrected + (self.bins - 1) * (1 / self.known + 1 / have)
+        return bounds(found, reference=self.known, current=have, bins=self.bins, alpha=alpha, rough=more != 1.0)
+
+    @property
+    def moved(self) -> str:
+        """Name the bin that moved most, with its share and the reference's."""
+        terms = psi_terms(self.reference, self.current)
+        index = max(range(len(terms)), key=lambda i: terms[i])
+        name = "missing" if index == len(terms) - 1 else f"bin {index}"
+        share, before = (100 * row[index] / max(sum(row), 1.0) for row in (self.current, self.reference))
+        return f"{self.feature}: {name} has {share:.0f} % instead of {before:.0f} %"
+
+
+@dataclass(frozen=True)
+class _Seen:
+    rows: tuple[_Row, ...]
+    limits: DriftLimits
+    fewest: float
+    alphas: Alphas | None
+
+    @cached_property
+    def have(self) -> float:
+        return min(row.have for row in self.rows)
+
+    @cached_property
+    def features(self) -> tuple[_Row, ...]:
+        return tuple(row for row in self.rows if row.feature != SCORE) or self.rows
+
+    @cached_property
+    def worst(self) -> _Row:
+        return max(self.rows, key=lambda row: row.psi)
+
+    @property
+    def overall(self) -> float:
+        return _mean(row.psi for row in self.features)
+
+    @property
+    def detail(self) -> str:
+        said = f"mean {self.overall:.3f}, worst {self.worst.feature} {self.worst.psi:.3f}"
+        if self.alphas is None or self.have < self.fewest:
+            return said
+        found = self.worst.bounds(self._spent(self.alphas.good))
+        return f"{said} (from {found.lower:.3f} to {found.upper:.3f})"
+
+    def above(self, more: float = 1.0) -> bool:
+        """Whether a limit is shown to be passed, at `more` times the counts."""
+        if self.alphas is None:
+            return not self.below()
+        share = self._spent(self.alphas.bad, more) / len(self.rows)
+        lower = {row.feature: row.bounds(share, more).lower for row in self.rows}
+        return max(lower.values()) > self.limits.per_feature or _mean(lower[row.feature] for row in self.features) > self.limits.overall
+
+    def below(self, more: float = 1.0) -> bool:
+        """Whether all limits are shown to be kept, at `more` times the counts."""
+        if self.alphas is None:
+            return self.worst.psi <= self.limits.per_feature and self.overall <= self.limits.overall
+        alone = self._spent(self.alphas.good, more)
+        if any(row.bounds(alone, more).upper >= self.limits.per_feature for row in self.rows):
+            return False
+        together = alone / len(self.features)
+        return _mean(row.bounds(together, more).upper for row in self.features) < self.limits.overall
+
+    def needed(self) -> float:
+        """Give the requests at which a verdict is expected if drift stays as it is; `MOST_NEEDED` when there is no end to it."""
+
+        def decided(more: float) -> bool:
+            return self.below(more) or self.above(more)
+
+        most = MOST_NEEDED / self.have
+        more = next((2.0**power for power in range(1, 64) if 2.0**power >= most or decided(2.0**power)), most)
+        if more >= most:
+            return MOST_NEEDED
+        return self.have * next(part for part in (more * 0.625, more * 0.75, more * 0.875, more) if part == more or decided(part))
+
+    def _spent(self, alpha: float, more: float = 1.0) -> float:
+        """Give the share of an error probability that the look at this many samples may spend."""
+        number = 1 + floor(log(max(self.have * more / self.fewest, 1.0)) / log(GROWTH))
+        return alpha / (number * (number + 1))
+
+
+def _mean(values: Iterable[float]) -> float:
+    known = list(values)
+    return sum(known) / len(known)

@@ -10,6 +10,7 @@ from kanarya.decision import sequential
 from kanarya.decision.counts import Attempts, Counts, Drift, Missing
 from kanarya.decision.drift import judge_drift
 from kanarya.decision.sequential import Alphas, Judgement, Limits, Stream, alphas
+from kanarya.decision.statistics.anytime import complement
 from kanarya.decision.streams import Bases, Basis, tallies
 from kanarya.decision.threshold import judge_rate
 from kanarya.decision.verdict import METRICS, Kind, Metric, Verdict
@@ -39,6 +40,13 @@ class Standard:
         # Where no later stage looks again, to call a bad rate good is to promote it.
         advance = max(confidence.advance, confidence.abort) if self.last else confidence.advance
         return alphas(abort=confidence.abort, advance=advance, steps=len(self.plan.steps), soak=self.plan.soak_seconds > 0)
+
+    @property
+    def drift_alphas(self) -> Alphas | None:
+        """Error probabilities of drift in the whole run; None where the PSI is compared as counted."""
+        if self.analysis.method != "Sequential":
+            return None
+        return Alphas(complement(self.analysis.confidence.abort), self.alphas.good)
 
 
 @dataclass(frozen=True)
@@ -94,7 +102,7 @@ def judge(
     verdicts: dict[Metric, Verdict] = {
         **rates,
         "match": _as_match(analysis, counts, rates["match"]),
-        "drift": judge_drift(analysis.drift, drift, min_samples=analysis.min_samples, elapsed=run_elapsed),
+        "drift": judge_drift(analysis.drift, drift, min_samples=analysis.min_samples, elapsed=run_elapsed, alphas=standard.drift_alphas),
     }
     # What was counted before the silence still stands against the candidate: only a Bad survives missing data.
     for metric in METRICS:

@@ -106,7 +106,7 @@ class Simulation:
             "targetRef": {"name": NAME},
             "serviceRef": {"name": NAME},
             "plan": {"steps": [{"weight": weight, "durationSeconds": 10} for weight in (5, 10, 25, 50, 100)]},
-            "analysis": {"intervalSeconds": 1, "minSamples": 50},
+            "analysis": {"method": "Threshold", "intervalSeconds": 1, "minSamples": 50},
             "scaleDownDelaySeconds": 20,
             **self.spec,
         }

@@ -36,7 +36,7 @@ def spec(**changes: Any) -> RolloutSpec:
         "serviceRef": {"name": "fraud"},
         "replicas": 2,
         "plan": {"steps": [{"weight": weight, "durationSeconds": 10} for weight in (5, 10, 25, 50, 100)]},
-        "analysis": {"intervalSeconds": 1, "minSamples": 50},
+        "analysis": {"method": "Threshold", "intervalSeconds": 1, "minSamples": 50},
         "scaleDownDelaySeconds": 30,
     }
     return parse_spec({**document, **changes})

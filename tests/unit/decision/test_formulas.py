@@ -11,14 +11,16 @@ from hypothesis import strategies as st
 from kanarya.api.rollout import Analysis, DriftLimits, latched, parse_spec
 from kanarya.decision import evidence
 from kanarya.decision.counts import Attempts, Counts, Drift, Missing, counts_from_json, counts_json, drift_from_json, drift_json
-from kanarya.decision.drift import judge_drift, psi
+from kanarya.decision.drift import judge_drift
 from kanarya.decision.judge import Standard, judge
 from kanarya.decision.replay import first_difference
 from kanarya.decision.state import Chain, State
+from kanarya.decision.statistics.psi import psi
 from kanarya.decision.threshold import judge_rate
 from kanarya.decision.verdict import Kind
 
 TEN = [1000.0] * 10
+THRESHOLD = Analysis(method="Threshold")
 BINS = st.lists(st.integers(0, 5000).map(float), min_size=2, max_size=12)
 
 
@@ -89,7 +91,7 @@ def attempts(requests: float, errors: float = 0, slow: float = 0, very_slow: flo
 
 
 def judged(counts: Counts, drift: Drift | None = None, missing: dict[str, Missing] | None = None) -> dict[str, tuple[Kind, str]]:
-    verdicts = judge(Standard(Analysis()), counts, drift or Drift(), missing or {}, elapsed=60, run_elapsed=60, settled=True).verdicts
+    verdicts = judge(Standard(THRESHOLD), counts, drift or Drift(), missing or {}, elapsed=60, run_elapsed=60, settled=True).verdicts
     return {metric: (verdict.kind, verdict.reason) for metric, verdict in verdicts.items()}
 
 
@@ -108,7 +110,7 @@ def test_latency_compares_the_share_beyond_each_limit() -> None:
 
 def test_the_match_rate_is_judged_and_shown_as_matches() -> None:
     counts = Counts(attempts(0), attempts(1000), attempts(1000), 1000, 1000, 40)
-    verdict = judge(Standard(Analysis()), counts, Drift(), {}, elapsed=60, run_elapsed=60, settled=True).verdicts["match"]
+    verdict = judge(Standard(THRESHOLD), counts, Drift(), {}, elapsed=60, run_elapsed=60, settled=True).verdicts["match"]
     assert (verdict.kind, verdict.estimate, verdict.slo, verdict.abort) == (Kind.GOOD, 0.96, 0.95, 0.90)
     assert judged(Counts(attempts(0), attempts(1000), attempts(1000), 1000, 1000, 150))["match"] == (Kind.BAD, "MismatchesAboveAbort")
 
@@ -139,7 +141,7 @@ def test_drift_needs_ten_samples_a_bin_and_names_what_moved() -> None:
     moved = (*[0.0] * 9, 1000.0, 0.0)
     bad = judge_drift(DriftLimits(), Drift({"spread_bp": moved}, reference), min_samples=1, elapsed=10)
     assert bad.kind is Kind.BAD
-    assert "spread_bp bin 9 has 100% instead of 10%" in bad.detail
+    assert "spread_bp: bin 9 has 100 % instead of 10 %" in bad.detail
     assert judge_drift(DriftLimits(), Drift(), min_samples=1, elapsed=10).reason == "NoReference"
     unlike = Drift({"spread_bp": (1.0, 2.0)}, reference)
     assert judge_drift(DriftLimits(), unlike, min_samples=1, elapsed=10).kind is Kind.NO_DATA

@@ -282,7 +282,9 @@ def test_drift_blocks_promotion_and_nothing_else() -> None:
 
 def test_drift_blocks_above_its_weight() -> None:
     drift = {"maxWeight": 25}
-    play = started(traffic=Traffic(shifted=True), spec=spec(analysis={"intervalSeconds": 1, "minSamples": 50, "drift": drift}))
+    play = started(
+        traffic=Traffic(shifted=True), spec=spec(analysis={"method": "Threshold", "intervalSeconds": 1, "minSamples": 50, "drift": drift})
+    )
     for _ in range(200):
         play.tick()
     assert play.weight == 25
@@ -290,7 +292,7 @@ def test_drift_blocks_above_its_weight() -> None:
 
 @pytest.mark.parametrize(("action", "outcome"), [("Abort", "RolledBack"), ("Report", "Succeeded")])
 def test_drift_actions(action: str, outcome: str) -> None:
-    analysis = {"intervalSeconds": 1, "minSamples": 50, "drift": {"action": action}}
+    analysis = {"method": "Threshold", "intervalSeconds": 1, "minSamples": 50, "drift": {"action": action}}
     play = Play(traffic=Traffic(shifted=True), spec=spec(analysis=analysis)).adopted()
     play.release(B)
     assert play.ended() == outcome

@@ -95,13 +95,20 @@ async def test_a_run_whose_rollout_is_mended_goes_on() -> None:
     await change_spec(sim, "analysis", {"sourceName": "elsewhere"})
     for _ in range(15):
         await sim.tick()
-    await change_spec(sim, "analysis", {"intervalSeconds": 1, "minSamples": 50})
+    await change_spec(sim, "analysis", {"method": "Threshold", "intervalSeconds": 1, "minSamples": 50})
     assert (await sim.ended())["outcome"] == "Succeeded"
     assert (await accepted(sim))[:2] == ("True", "Valid")
 
 
 async def test_a_source_that_the_operator_lost_is_one_that_is_down() -> None:
-    spec = {"analysis": {"intervalSeconds": 1, "minSamples": 50, "missingData": {"sourceDown": {"action": "Rollback", "afterSeconds": 30}}}}
+    spec = {
+        "analysis": {
+            "method": "Threshold",
+            "intervalSeconds": 1,
+            "minSamples": 50,
+            "missingData": {"sourceDown": {"action": "Rollback", "afterSeconds": 30}},
+        }
+    }
     sim = await releasing(spec=spec)
     sim.boot()
     sim.reconciler = Reconciler(sim.api, {}, clock=lambda: sim.now, metrics=sim.metrics, version="0.0.0", instance="test", at=sim._at)

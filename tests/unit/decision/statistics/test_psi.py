@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kanarya.decision.drift import psi
-from kanarya.decision.statistics.psi import bounds
+from kanarya.decision.statistics.psi import bounds, psi
 
 
 @pytest.mark.parametrize(("value", "lower", "upper"), [(0.043120, 0.0159, 0.0588), (0.188582, 0.1360, 0.2296)])
