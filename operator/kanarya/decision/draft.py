@@ -86,7 +86,9 @@ class Draft:
 
     def update_run(self, **changes: Any) -> None:
         """Change the run."""
-        self.update(run=self.run.model_copy(update=changes))
+        run = self.run
+        if any(getattr(run, name) is not value for name, value in changes.items()):
+            self.update(run=run.model_copy(update=changes))
 
     def act(self, *actions: Action) -> None:
         """Ask for actions; a downward write goes to the front, and of several only the lowest is written."""
@@ -128,7 +130,9 @@ class Draft:
         )
 
     def observed(self) -> dict[str, Any]:
-        """Give everything the verdicts were made from, for evidence."""
+        """Give everything the verdicts were made from, for evidence; nothing when none is kept."""
+        if self.state.chain is None:
+            return {}
         run = self.run
         reading = self.world.reading
         return {

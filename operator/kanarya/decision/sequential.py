@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from math import log
 
 from kanarya.decision.statistics.anytime import JEFFREYS, Prior, complement, informative, log_e_above, log_e_below
@@ -54,6 +55,7 @@ class Alphas:
     good: float
 
 
+@lru_cache(maxsize=64)
 def alphas(*, abort: float, advance: float, steps: int, soak: bool) -> Alphas:
     """Split the confidences of a plan; see the table at the top.
 

@@ -35,6 +35,7 @@ Bases = Mapping[str, Basis]
 def tallies(counts: Counts, analysis: Analysis) -> dict[str, Tally]:
     """Give the counts of each stream, bad against the abort limit."""
     slow, stable = str(analysis.latency.abort_milliseconds), counts.stable
+    pool, live = counts.candidate, counts.candidate_live
 
     def errors(attempts: Attempts) -> Tally:
         return Tally(attempts.errors, attempts.requests, stable.errors, stable.requests)
@@ -43,10 +44,10 @@ def tallies(counts: Counts, analysis: Analysis) -> dict[str, Tally]:
         return Tally(attempts.slower.get(slow, 0.0), attempts.requests, stable.slower.get(slow, 0.0), stable.requests)
 
     return {
-        "errors/pool": errors(counts.candidate),
-        "errors/live": errors(counts.candidate_live),
-        "latency/pool": latency(counts.candidate),
-        "latency/live": latency(counts.candidate_live),
+        "errors/pool": errors(pool),
+        "errors/live": errors(live),
+        "latency/pool": latency(pool),
+        "latency/live": latency(live),
         "match/pool": Tally(counts.mismatched, counts.compared),
     }
 

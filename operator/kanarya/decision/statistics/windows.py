@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
 from math import exp, inf, log
 from typing import NamedTuple
 
@@ -105,13 +106,16 @@ def spans(now: Tally, ring: Ring, *, fewest: float, above: float) -> list[Span]:
 
     Weights add up to at most 1: half for the step, half for all windows.
     """
-    starts = [(0.5, STEP), *((0.5 / (mark.number * (mark.number + 1)), mark) for mark in ring.marks)]
-    found = [
-        Span(weight, mark.number, now.since(mark.start))
-        for weight, mark in starts
-        if now.bad - mark.bad >= fewest and now.bad - mark.bad > above * (now.total - mark.total)
-    ]
-    return [span for span in found if span.counts.bad >= fewest]
+    found: list[Span] = []
+    bad_now, total_now = now.bad, now.total
+    for mark in (STEP, *ring.marks):
+        number, bad_then, total_then, _, _ = mark
+        bad = bad_now - bad_then
+        if bad >= fewest and bad > above * (total_now - total_then):
+            counts = now.since(mark.start)
+            if counts.bad >= fewest:
+                found.append(Span(0.5 / (number * (number + 1)) if number else 0.5, number, counts))
+    return found
 
 
 def log_mean(terms: list[tuple[float, float]]) -> float:
@@ -126,10 +130,16 @@ def _thinned(marks: tuple[Mark, ...], opened: int) -> tuple[Mark, ...]:
     """Leave out, when there are too many, the one whose neighbours are nearest to each other for their age; never the youngest."""
     if len(marks) <= CAPACITY:
         return marks
-    numbers = [0, *(mark.number for mark in marks)]
+    least = _least(tuple([mark.number for mark in marks]), opened)
+    return marks[: least - 1] + marks[least:]
+
+
+@lru_cache(maxsize=4096)
+def _least(kept: tuple[int, ...], opened: int) -> int:
+    """Give which to leave out, from 1: the same for all streams, and runs, that were looked at alike."""
+    numbers = [0, *kept]
 
     def gap(i: int) -> float:
         return (numbers[i + 1] - numbers[i - 1]) / (opened + 1 - numbers[i - 1])
 
-    least = min(range(1, len(marks)), key=gap)
-    return marks[: least - 1] + marks[least:]
+    return min(range(1, len(kept)), key=gap)

@@ -1,0 +1,396 @@
+"""`kanarya judge`: one line in, one line out, the operator's decision."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kanarya.api.rollout import parse_spec
+from kanarya.cli.judge import judged
+from kanarya.cli.main import main
+from kanarya.decision.counts import Reading, counts_json
+from kanarya.decision.draft import Decision
+from kanarya.decision.state import Stage
+from tests.unit.cli.lines import line, rollout, write_rollout
+from tests.unit.decision.play import REFERENCE, B, Play, Traffic
+from tests.unit.decision.play import spec as play_spec
+
+Answers = list[dict[str, Any]]
+STEPS = {"steps": [{"weight": 10, "durationSeconds": 60}, {"weight": 100, "durationSeconds": 60}]}
+
+
+def judge(lines: Iterable[Any], **spec: Any) -> Answers:
+    text = "".join(f"{one if isinstance(one, str) else json.dumps(one)}\n" for one in lines)
+    return [json.loads(answer) for answer in judged(parse_spec(rollout(**spec)["spec"]), io.BytesIO(text.encode()))]
+
+
+def decisions(answers: Answers) -> list[str]:
+    return [answer["decision"] for answer in answers]
+
+
+def every(seconds: float, until: float, **about: Any) -> list[dict[str, Any]]:
+    return [line(seconds * i, **about) for i in range(int(until / seconds) + 1)]
+
+
+def test_a_good_candidate_advances_when_each_step_is_over_and_not_before() -> None:
+    answers = judge(every(5, 60) + every(5, 60, step=1, live=1.0))
+    assert decisions(answers) == [*["Hold"] * 12, "Advance"] * 2
+    assert [answer["reason"] for answer in answers if answer["decision"] == "Advance"] == ["Advancing", "Promoting"]
+    assert {metric: verdict["verdict"] for metric, verdict in answers[-1]["metrics"].items()} == dict.fromkeys(
+        ("errors", "latency", "match", "drift"), "Good"
+    )
+    assert answers[5]["t"] == 25
+    assert answers[20]["step"] == 1
+
+
+def test_the_soak_is_the_step_after_the_last() -> None:
+    lines = [line(60), line(60, 1), line(20, 2), line(40, 2)]
+    answers = judge(lines, plan={**STEPS, "soakSeconds": 40})
+    assert decisions(answers) == ["Advance", "Advance", "Hold", "Advance"]
+    assert [answer["reason"] for answer in answers] == ["Advancing", "Soaking", "Soaking", "Promoting"]
+
+
+def test_a_run_that_only_observes_is_told_what_it_would_do() -> None:
+    good = judge([line(60), line(60, 1)], mode="Observe")
+    assert decisions(good) == ["Advance", "Advance"]
+    assert good[-1]["reason"] == "WouldPromote"
+    bad = judge([line(30, errors=0.5)], mode="Observe")
+    assert (bad[-1]["decision"], bad[-1]["reason"]) == ("Rollback", "ErrorsAboveAbort")
+
+
+def test_bad_is_rolled_back_at_once_and_stays_so() -> None:
+    answers = judge([line(5), line(10, errors=0.3), line(15, errors=0.3)])
+    assert decisions(answers) == ["Hold", "Rollback", "Rollback"]
+    assert answers[1]["reason"] == "ErrorsAboveAbort"
+    assert answers[1]["metrics"]["errors"]["detail"] == "600 of 1000, all attempts, since look 1 of the step"
+    assert [answer["t"] for answer in answers] == [5, 10, 15]
+    assert answers[2]["metrics"] == answers[1]["metrics"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        ({"very_slow": 0.3}, "LatencyAboveAbort"),
+        ({"mismatches": 0.4}, "MismatchesAboveAbort"),
+        ({"errors": 1.0}, "ErrorsAboveAbort"),
+    ],
+)
+def test_each_metric_can_take_a_candidate_back(bad: dict[str, float], reason: str) -> None:
+    assert judge([line(10, 0, **bad)])[-1]["reason"] == reason
+
+
+def test_worse_than_slo_holds_for_its_time() -> None:
+    answers = judge(every(10, 200, errors=0.015), plan={**STEPS, "maxHoldSeconds": 100})
+    within = next(i for i, answer in enumerate(answers) if answer["metrics"]["errors"]["verdict"] == "Within")
+    end = decisions(answers).index("Rollback")
+    assert (answers[end]["t"], answers[end]["reason"]) == (answers[within]["t"] + 100, "HeldTooLong")
+    assert "Advance" not in decisions(answers)
+
+
+def test_slow_but_not_too_slow_is_within() -> None:
+    answers = judge([line(60, slow=0.2)])
+    assert answers[0]["metrics"]["latency"]["reason"] == "LatencyAboveSlo"
+    assert decisions(answers) == ["Hold"]
+
+
+def without(given: dict[str, Any], *path: str) -> dict[str, Any]:
+    given = json.loads(json.dumps(given))
+    inner = given
+    for name in path[:-1]:
+        inner = inner[name]
+    del inner[path[-1]]
+    return given
+
+
+@pytest.mark.parametrize(
+    ("path", "metric", "reason"),
+    [
+        (("candidate",), "errors", "NoSeries"),
+        (("candidate",), "match", "NoSeries"),
+        (("candidate", "live", "requests"), "errors", "NoSeries"),
+        (("candidate", "mirror", "requests"), "latency", "NoSeries"),
+        (("candidate", "live", "errors"), "errors", "NoSeries"),
+        (("candidate", "live", "slower"), "latency", "MissingEdge"),
+        (("candidate", "mirror", "slower", "120"), "latency", "MissingEdge"),
+        (("candidate", "live", "slower", "80"), "latency", "MissingEdge"),
+        (("candidate", "compared"), "match", "NoSeries"),
+        (("candidate", "attempted"), "match", "NoSeries"),
+        (("candidate", "mismatched"), "match", "NoSeries"),
+        (("drift",), "drift", "NoReference"),
+    ],
+)
+def test_an_absent_key_is_no_data_and_never_success(path: tuple[str, ...], metric: str, reason: str) -> None:
+    last = without(line(60, 1), *path)
+    answer = judge([line(60), last])[-1]
+    verdict = answer["metrics"][metric]
+    assert (verdict["verdict"], verdict["reason"]) == ("NoData", reason)
+    assert "the line has" in verdict["detail"]
+    assert answer["decision"] == "Hold"
+
+
+def test_a_candidate_without_live_requests_is_judged_by_its_copies_and_one_without_stable_alone() -> None:
+    assert decisions(judge([without(line(60), "candidate", "live"), without(line(60, 1), "stable")])) == ["Advance", "Advance"]
+
+
+@pytest.mark.parametrize(
+    ("absent", "policy", "reason"),
+    [
+        (("candidate",), "noSeries", "NoSeries"),
+        (("candidate", "stable"), "sourceDown", "SourceDown"),
+    ],
+)
+def test_silence_goes_by_its_policy(absent: tuple[str, ...], policy: str, reason: str) -> None:
+    def silent(t: float) -> dict[str, Any]:
+        return {key: value for key, value in line(t).items() if key not in absent}
+
+    missing = {policy: {"action": "Rollback", "afterSeconds": 100}}
+    answers = judge([line(50), silent(60), silent(159), silent(160)], analysis={"missingData": missing})
+    assert decisions(answers) == ["Hold", "Hold", "Hold", "Rollback"]
+    assert answers[-1]["reason"] == reason
+
+
+def test_no_traffic_on_either_track_holds_without_limit() -> None:
+    answers = judge([line(t, rate=0) for t in (0, 10, 100, 10_000, 100_000)])
+    assert decisions(answers) == ["Hold"] * 5
+    assert answers[-1]["metrics"]["errors"]["reason"] == "NoTraffic"
+
+
+def test_what_was_counted_before_a_silence_is_not_counted_again_after_it() -> None:
+    whole = judge([line(20), line(40), line(60)])
+    gap = judge([line(20), {"t": 40, "step": 0}, line(60)])
+    assert gap[-1]["metrics"]["errors"] == whole[-1]["metrics"]["errors"]
+    assert gap[-1]["metrics"]["drift"] == whole[-1]["metrics"]["drift"]
+
+
+def test_drift_blocks_the_weights_above_its_limit() -> None:
+    def drifted(t: float, step: int) -> dict[str, Any]:
+        given = line(t, step)
+        given["drift"]["spread_bp"]["current"] = [0.0] * 5 + [40 * t] * 5 + [0.0]
+        return given
+
+    blocked = judge([drifted(60, 0), drifted(60, 1), drifted(600, 1)])
+    assert decisions(blocked) == ["Advance", "Hold", "Hold"]
+    assert blocked[-1]["metrics"]["drift"]["verdict"] == "Bad"
+    earlier = judge([drifted(60, 0)], analysis={"drift": {"maxWeight": 10}})
+    assert decisions(earlier) == ["Hold"]
+    assert decisions(judge([drifted(60, 0)], analysis={"drift": {"action": "Abort"}})) == ["Rollback"]
+    assert decisions(judge([drifted(60, 0), drifted(60, 1)], analysis={"drift": {"action": "Report"}})) == ["Advance", "Advance"]
+
+
+def test_a_run_that_lasts_too_long_expires_over_all_its_steps() -> None:
+    plan = {**STEPS, "maxRunSeconds": 200}
+    lines = [line(100), *(line(t, 1, errors=0.014) for t in (60, 100, 101))]
+    answers = judge(lines, plan=plan)
+    assert decisions(answers) == ["Advance", "Hold", "Hold", "Rollback"]
+    assert answers[-1]["reason"] == "Expired"
+
+
+def test_a_storm_on_both_tracks_interrupts() -> None:
+    answers = judge([line(10 * i, errors=0.2, stable_errors=0.2) for i in range(1, 20)])
+    end = decisions(answers).index("Rollback")
+    assert answers[end]["reason"] == "Interrupted"
+    assert answers[0]["metrics"]["errors"]["reason"] == "StableAboveAbort"
+    assert answers[end]["t"] == 130
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        ("{", "line 2: is not JSON"),
+        ("[]", "line 2: is a list: an object is expected"),
+        ('{"step": 0}', "line 2: t: is missing"),
+        ('{"t": 1}', "line 2: step: is missing"),
+        ('{"t": "1", "step": 0}', "line 2: t: is text: a number is expected"),
+        ('{"t": -1, "step": 0}', "line 2: t: is -1: a number of at least 0"),
+        ('{"t": 1e999, "step": 0}', "line 2: t: is inf: a number of at least 0"),
+        ('{"t": NaN, "step": 0}', "line 2: is not JSON: NaN is no number there"),
+        ('{"t": 9, "step": 0}', "line 2: t: is 9, before the 10 of the line before"),
+        ('{"t": 20, "step": 1}', "line 2: step: is 1, but the run is at step 0: a step begins only after an Advance"),
+        ('{"t": 20, "step": 0.5}', "line 2: step: is 0.5, but the run is at step 0"),
+        ('{"t": 20, "step": true}', "line 2: step: is true or false"),
+        ('{"t": 20, "step": 0, "candidate": []}', "line 2: candidate: is a list: an object is expected"),
+        ('{"t": 20, "step": 0, "candidates": {}}', "line 2: candidates: is no field of a line"),
+        ('{"t": 20, "step": 0, "t": 21}', "line 2: t: stands twice"),
+        ('{"t": 20, "step": 0, "candidate": {"live": {"requests": null}}}', "line 2: candidate.live.requests: is null"),
+        ('{"t": 20, "step": 0, "candidate": {"live": {"requests": 1}}}', "line 2: candidate.live.requests: fell from 200 to 1"),
+        (
+            '{"t": 20, "step": 0, "candidate": {"live": {"requests": 300, "errors": 301}}}',
+            "line 2: candidate.live.errors: is 301, more than",
+        ),
+        ('{"t": 20, "step": 0, "stable": {"slower": {"fast": 1}}}', "line 2: stable.slower.fast: is no threshold"),
+        ('{"t": 20, "step": 0, "stable": {"requests": 2000, "slower": {"80": 1, "120": 2}}}', "line 2: stable.slower.120: is 2, more than"),
+        ('{"t": 20, "step": 0, "stable": {"slower": {"80": 1, "80.0": 1}}}', "line 2: stable.slower: has a threshold twice"),
+        ('{"t": 20, "step": 0, "candidate": {"compared": 9000, "attempted": 8000}}', "line 2: candidate.compared: is 9000, more than"),
+        ('{"t": 20, "step": 0, "drift": {"x": {"current": [1, 2]}}}', "line 2: drift.x.reference: is missing"),
+        ('{"t": 20, "step": 0, "drift": {"x": {"current": [1, 2], "reference": [1, 2, 3]}}}', "line 2: drift.x.current: has 2 bins"),
+        ('{"t": 20, "step": 0, "drift": {"x": {"current": [1, -2], "reference": [1, 2]}}}', "line 2: drift.x.current[1]: is -2"),
+        ('{"t": 20, "step": 0, "drift": {"x": {"current": [1], "reference": [1]}}}', "line 2: drift.x.reference: needs at least two"),
+        ("[" * 100_000, "line 2: is not JSON"),
+        ('{"t": ' + "1" * 5000 + "}", "line 2: is not JSON"),
+    ],
+)
+def test_a_malformed_line_is_an_error_that_names_line_and_field(
+    given: str, error: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Input:
+        buffer = io.BytesIO(f"{json.dumps(line(10))}\n{given}\n".encode())
+
+    monkeypatch.setattr("sys.stdin", Input)
+    assert main(["judge", "--rollout", str(write_rollout(tmp_path))]) == 1
+    out, err = capsys.readouterr()
+    assert err.startswith(f"kanarya judge: {error}")
+    assert len(err) < 400
+    assert len(out.splitlines()) == 1
+
+
+def test_counts_of_the_last_step_are_refused_after_an_advance_and_any_line_after_promotion() -> None:
+    with pytest.raises(ValueError, match=r"line 2: step: is 0, but the run is at step 1: after an Advance"):
+        judge([line(60), line(65)])
+    with pytest.raises(ValueError, match=r"line 3: step: the run is over: line 2 was answered with Advance"):
+        judge([line(60), line(60, 1), line(65, 1)])
+
+
+def test_bins_that_fall_are_named() -> None:
+    lower = line(20)
+    lower["drift"]["spread_bp"]["current"][3] = 5
+    with pytest.raises(ValueError, match=r"line 2: drift.spread_bp.current\[3\]: fell from 200 to 5"):
+        judge([line(10), lower])
+
+
+def test_bytes_that_are_no_text_are_an_error() -> None:
+    with pytest.raises(ValueError, match="line 1: is not text"):
+        list(judged(parse_spec(rollout()["spec"]), io.BytesIO(b"\xff\xfe\n")))
+
+
+@dataclass
+class Told(Play):
+    """A run of the operator's, told in lines: what it counted, and what it made of that."""
+
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    made: list[tuple[str, dict[str, tuple[str, str]]]] = field(default_factory=list)
+    last: Reading | None = None
+
+    def reading(self) -> Reading | None:
+        self.last = super().reading()
+        return self.last
+
+    def tick(self, seconds: float = 1.0) -> Decision:
+        before = self.state.run
+        decision = super().tick(seconds)
+        if before is None or before.stage is not Stage.STEPPING or self.last is None:
+            return decision
+        bins = list(self.last.drift.current["spread_bp"])
+        if not self.lines:  # drift is of the whole run, Preflight included
+            bins = [a + b for a, b in zip(bins, before.drift.current["spread_bp"], strict=True)]
+        elif self.lines[-1]["step"] == before.step:
+            bins = [a + b for a, b in zip(bins, self.lines[-1]["drift"]["spread_bp"]["current"], strict=True)]
+        drift = {"spread_bp": {"reference": list(REFERENCE["spread_bp"]), "current": bins}}
+        counts = counts_json(before.counts + self.last.counts)
+        self.lines.append({"t": self.now - before.step_since, "step": before.step, **counts, "drift": drift})
+        after = decision.state.run
+        assert after is not None
+        advances = decision.state.intent is not None or after.stage is Stage.PROMOTING
+        course = "Rollback" if after.stage is Stage.ROLLING_BACK else "Advance" if advances else "Hold"
+        self.made.append((course, {metric: (verdict.kind.value, verdict.reason) for metric, verdict in decision.verdicts.items()}))
+        return decision
+
+
+@pytest.mark.parametrize(
+    "traffic", [Traffic(), Traffic(errors=0.03), Traffic(slow=0.2), Traffic(very_slow=0.06), Traffic(mismatches=0.12)], ids=str
+)
+def test_it_decides_as_the_operator_does(traffic: Traffic, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The operator has learned of bursts in Preflight, which a pipeline's lines know nothing of.
+    monkeypatch.setattr("kanarya.decision.statistics.dispersion.ASSUMED_ICC", 0.0)
+    changes = {"plan": {**play_spec().plan.model_dump(by_alias=True), "maxHoldSeconds": 30}}
+    play = Told(spec=play_spec(analysis={"method": "Sequential", "intervalSeconds": 1}, **changes))
+    play.adopted()
+    play.release(B)
+    play.until(lambda play: play.weight == 10)
+    play.traffic = traffic
+    play.ended()
+    text = "".join(json.dumps(one) + "\n" for one in play.lines)
+    answers = [json.loads(answer) for answer in judged(play.spec, io.BytesIO(text.encode()))]
+    told = [
+        (answer["decision"], {metric: (one["verdict"], one["reason"]) for metric, one in answer["metrics"].items()}) for answer in answers
+    ]
+    assert told == play.made
+    assert told[-1][0] == ("Advance" if traffic == Traffic() else "Rollback")
+
+
+def test_a_line_is_answered_before_the_next_is_read(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "kanarya.cli.main", "judge", "--rollout", str(write_rollout(tmp_path))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for step, t in ((0, 30), (0, 60), (1, 30), (1, 60)):
+            process.stdin.write(json.dumps(line(t, step)) + "\n")
+            process.stdin.flush()
+            answer = json.loads(process.stdout.readline())
+            assert (answer["t"], answer["decision"]) == (t, "Advance" if t == 60 else "Hold")
+        process.stdin.close()
+        assert process.wait(60) == 0
+
+
+def test_a_reader_that_has_enough_ends_it_without_a_traceback(tmp_path: Path) -> None:
+    file = tmp_path / "lines"
+    file.write_text("".join(json.dumps(line(t / 100)) + "\n" for t in range(2000)), encoding="utf-8")
+    command = [sys.executable, "-m", "kanarya.cli.main", "judge", "--rollout", str(write_rollout(tmp_path))]
+    with file.open() as lines, subprocess.Popen(command, stdin=lines, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(60) == 1
+        assert process.stderr.read() == b""
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("", "has no MLModelRollout: one is expected"),
+        ("{", "is neither YAML nor JSON"),
+        ("kind: Deployment", "has no MLModelRollout"),
+        ("{kind: MLModelRollout, spec: {}}", "apiVersion is None"),
+        ("{apiVersion: kanarya.dev/v1alpha1, kind: MLModelRollout, spec: {targetRef: {name: f}}}", "spec.serviceRef: Field required"),
+        ("{apiVersion: kanarya.dev/v1alpha1, kind: MLModelRollout}", "spec: "),
+        ("--- {kind: MLModelRollout}\n--- {kind: MLModelRollout}", "has 2 MLModelRollouts"),
+    ],
+)
+def test_a_rollout_that_cannot_be_used_is_an_error(text: str, error: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "rollout.yaml"
+    file.write_text(text, encoding="utf-8")
+    assert main(["judge", "--rollout", str(file)]) == 1
+    assert error in capsys.readouterr().err
+
+
+def test_a_rollout_that_is_not_there_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["judge", "--rollout", str(tmp_path / "none")]) == 1
+    assert capsys.readouterr().err.startswith(f"kanarya judge: {tmp_path / 'none'}: No such file")
+
+
+@given(st.lists(st.tuples(st.integers(1, 40), st.integers(0, 300), st.integers(0, 5), st.integers(0, 20)), min_size=1, max_size=25))
+@settings(max_examples=50, deadline=None)
+def test_a_line_for_each_line_numbers_that_survive_json_and_the_same_answers_again(looks: list[tuple[int, int, int, int]]) -> None:
+    t = requests = errors = slow = 0
+    lines: list[dict[str, Any]] = []
+    for seconds, more, bad, slower in looks:
+        t, requests, errors, slow = t + seconds, requests + more, errors + min(bad, more), slow + min(slower, more)
+        part = {"requests": requests, "errors": errors, "slower": {"80": slow, "120": slow}}
+        lines.append({"t": t, "step": 0, "candidate": {"mirror": part, "attempted": requests, "compared": requests, "mismatched": slow}})
+    long = {"steps": [{"weight": 100, "durationSeconds": 604_800}]}
+    answers = judge(lines, plan=long)
+    assert len(answers) == len(lines)
+    assert [answer["t"] for answer in answers] == [one["t"] for one in lines]
+    assert judge(lines, plan=long) == answers
+    over = decisions(answers)
+    assert over == sorted(over, key=["Hold", "Rollback"].index)
