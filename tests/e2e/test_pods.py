@@ -16,9 +16,8 @@ KILLS = 10
 
 
 def test_pods_killed_at_random_change_no_outcome_and_no_answer(serving: Serving) -> None:
-    # A killed pod costs its track a few attempts, which count. A step's verdict has to rest on more requests than those can spoil:
-    # 250 of them take 5 failures to be above 2 %.
-    service = serving(spec=quick_spec(10, 50, 100, seconds=10, analysis={"minSamples": 250}))
+    # A killed pod costs its track a few attempts, which count, and come in a burst: they prolong a step, and end no run.
+    service = serving(spec=quick_spec(10, 50, 100, seconds=10))
     seed = int(os.environ.get("KANARYA_SEED") or random.SystemRandom().randrange(10_000))
     print(f"KANARYA_SEED={seed}")
     chance, host = random.Random(seed), node()

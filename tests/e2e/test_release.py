@@ -9,6 +9,7 @@ from itertools import pairwise
 from examples import lab
 from examples.lab import ModelService, get
 from tests.e2e.conftest import check_evidence, no_client_error
+from tests.e2e.replaying import check_replay
 
 Serving = Callable[..., ModelService]
 
@@ -39,6 +40,7 @@ def test_a_good_candidate_takes_every_weight_and_is_promoted(serving: Serving) -
         deployments = {body["metadata"]["name"]: body["spec"].get("replicas") for body in get(service.namespace, "deploy")["items"]}
         return f"fraud-stable-{before}" not in deployments and deployments["fraud"] == 0
 
+    check_replay(service, entries)
     lab.eventually(tidy, "old stable and target scaled down", 60)
     stable = get(service.namespace, "deploy", f"fraud-stable-{after['revision']}")
     assert stable["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/version"] == "v1.8.1"
@@ -62,6 +64,7 @@ def test_an_erroring_candidate_is_taken_back(serving: Serving) -> None:
     assert service.condition("Ready") == ("True", "StableServes")
     entries = check_evidence(service, entry["run"])
     assert [item["weight"] for item in entries if item["kind"] == "StepEntered"] == [5]
+    check_replay(service, entries)
     counts = next(item["counts"] for item in entries if item.get("decision") == "Rollback")
     stats = service.stats()
     # Clients saw the candidate's errors, and nothing else went wrong for them.

@@ -32,12 +32,17 @@ def read_documents(path: Path) -> list[Any]:
 
 
 def read_rollout(path: Path) -> RolloutSpec:
-    """Read the spec of the one `MLModelRollout` in a file, which may hold other objects, too.
+    """Read the spec of the one `MLModelRollout` in a file; see `read_object`."""
+    return parse_spec(read_object(path).get("spec"))
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read the one `MLModelRollout` in a file, which may hold other objects, too.
 
     Raises
     ------
     ValueError
-        With a sentence that says what to change; `InvalidSpec`, which is one, when the spec breaks a rule.
+        With a sentence that says what to change.
     """
     found = [document for document in read_documents(path) if isinstance(document, dict) and document.get("kind") == KIND]
     if len(found) != 1:
@@ -46,4 +51,4 @@ def read_rollout(path: Path) -> RolloutSpec:
     rollout = found[0]
     if not str(rollout.get("apiVersion", "")).startswith(GROUP):
         raise ValueError(f"{path}: apiVersion is {rollout.get('apiVersion')}: kanarya.dev/v1alpha1 is expected")
-    return parse_spec(rollout.get("spec"))
+    return rollout

@@ -281,22 +281,16 @@ class Reconciler:
         return World(**{**vars(world), **extras})
 
     def _request(self, plan: Plan, view: View, run: Run, world: World) -> ReadRequest:
-        latency = plan.latched.analysis.latency
         replicaset = view.replicaset(run.candidate.revision)
         prefixes = () if replicaset is None else (names.replicaset_pods(replicaset["metadata"]["name"]),)
-        return ReadRequest(
+        return ReadRequest.of(
+            run,
+            plan.latched.analysis,
             namespace=plan.namespace,
             rollout=plan.name,
-            candidate_revision=run.candidate.revision,
             stable_revision=world.settings[0] if world.settings else "",
-            thresholds_ms=(latency.slo_milliseconds, latency.abort_milliseconds),
             candidate_pod_prefixes=prefixes,
             router_pod_prefix=names.router_pods(plan.name),
-            since=run.weight_since,
-            watermark=run.watermark,
-            drift_since=run.drift_since,
-            drift_watermark=run.drift_watermark,
-            tick_seconds=float(plan.latched.analysis.interval_seconds),
         )
 
     # -- after the decision -----------------------------------------------------------------------------------------------

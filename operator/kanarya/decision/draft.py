@@ -113,6 +113,8 @@ class Draft:
         """Append an entry to the run's evidence."""
         if self.state.chain is not None:
             self.update(chain=evidence.append(self.state.chain, kind, self.now, data, periodic=periodic))
+        if "looks" in data:
+            self.update_run(looks=())
 
     def latch(self) -> None:
         """Fix what the run keeps to, and begin its evidence: once, though the first weight may take several tries."""
@@ -143,6 +145,7 @@ class Draft:
             "runElapsed": self.now - run.drift_since,
             "counts": counts_json(run.counts),
             "drift": drift_json(run.drift),
+            "looks": [list(look) for look in run.looks],
             "watermark": run.watermark,
             "newestSample": None if reading is None else reading.newest,
             "missing": {key: value.value for key, value in sorted(self.missing.items())},

@@ -6,7 +6,7 @@ from kanarya.api.rollout import Analysis
 from kanarya.decision.counts import Counts, Drift, Missing, add_bins
 from kanarya.decision.draft import Draft
 from kanarya.decision.judge import ALL, Standard, judge, settled
-from kanarya.decision.state import Stage
+from kanarya.decision.state import MOST_LOOKS, Stage
 from kanarya.decision.streams import bases, is_last, learned, looked
 from kanarya.decision.verdict import Kind, Metric
 
@@ -25,6 +25,8 @@ def observe(draft: Draft) -> None:
     elif reading is not None and reading.until > run.watermark:
         drift = Drift(add_bins(run.drift.current, reading.drift.current), dict(reading.drift.reference) or run.drift.reference)
         draft.update_run(counts=run.counts + reading.counts, watermark=reading.until, drift=drift, drift_watermark=reading.until)
+    if reading is not None:
+        draft.update_run(looks=(*run.looks, (draft.now, reading.until))[-MOST_LOOKS:])
     _judge(draft)
     if reading is not None and not reading.history_lost and reading.until > run.watermark:
         _remember(draft, reading.counts)

@@ -83,7 +83,7 @@ class Passage:
             drift_since=0.0,
             drift_watermark=0.0,
         )
-        return cls(spec, State(replicas=replicas, stable=STABLE, run=run), _in_order(replicas, weight))
+        return cls(spec, State(replicas=replicas, stable=STABLE, run=run), in_order(replicas, weight))
 
     @property
     def step(self) -> int:
@@ -150,21 +150,21 @@ class Passage:
             return replace(self, ended=over), over
         if (run.step, run.stage) == (before.step, before.stage):
             return replace(self, state=state), answer(Course.HOLD, decision.reason)
-        following = replace(self, state=state, world=_in_order(state.replicas, run.weight), since=now)
+        following = replace(self, state=state, world=in_order(state.replicas, run.weight), since=now)
         return following, answer(Course.ADVANCE, decision.reason)
 
 
-def _in_order(replicas: int, weight: int) -> World:
+def in_order(replicas: int, weight: int, *, stable: Identity = STABLE, candidate: Identity = CANDIDATE) -> World:
     """Give a cluster in which everything is as the run needs it."""
     return World(
-        target=Target(CANDIDATE, replicas, changed=-1.0),
+        target=Target(candidate, replicas, changed=-1.0),
         pods=Pods(ready=replicas),
-        stables={STABLE.revision: Stable(STABLE, replicas, replicas)},
-        stable_service=STABLE.revision,
-        candidate_service=CANDIDATE.revision,
+        stables={stable.revision: Stable(stable, replicas, replicas)},
+        stable_service=stable.revision,
+        candidate_service=candidate.revision,
         stable_endpoints=replicas,
         route=Route(weight, intact=True, accepted=True, resource_version="1"),
-        settings=(STABLE.revision, CANDIDATE.revision),
+        settings=(stable.revision, candidate.revision),
         settings_intact=True,
         started=-1.0,
     )

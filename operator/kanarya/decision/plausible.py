@@ -15,7 +15,7 @@ from typing import Any
 
 from kanarya.decision import evidence
 from kanarya.decision.counts import Attempts, Counts, Drift
-from kanarya.decision.state import SCHEMA_VERSION, Chain, Run, Stage, State
+from kanarya.decision.state import MOST_LOOKS, SCHEMA_VERSION, Chain, Run, Stage, State
 from kanarya.decision.statistics.windows import CAPACITY
 from kanarya.decision.streams import BURSTS, STREAMS
 
@@ -119,6 +119,8 @@ def _odd_run(state: State, run: Run, now: float) -> Problems:
         yield "the run holds a time to come"
     if min(run.weight_since, run.step_since, run.drift_since) < run.started - AHEAD_SECONDS:
         yield "a part of the run began before the run"
+    if len(run.looks) > MOST_LOOKS:
+        yield "the run has more looks than are kept"
     if run.stage is Stage.ROLLING_BACK and run.outcome is None:
         yield "a rollback has no outcome"
     yield from _odd_place(run)

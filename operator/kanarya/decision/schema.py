@@ -74,6 +74,7 @@ _OBSERVED: dict[str, Any] = {
 }
 _JUDGED: dict[str, Any] = {
     **_OBSERVED,
+    "looks": {"type": "array", "items": {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}},
     "tests": {
         "type": "object",
         "propertyNames": {"enum": list(STREAMS)},
@@ -88,7 +89,8 @@ _JUDGED: dict[str, Any] = {
         },
     },
 }
-"""With what method `Sequential` rests on besides counts: by stream the design effect and the windows that hold evidence."""
+"""With the looks since the entry before, each as its time and the time up to which samples were counted; and with what method
+`Sequential` rests on besides counts: by stream the design effect and the windows that hold evidence."""
 _KINDS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "RunStarted": (
         {

@@ -19,6 +19,8 @@ from kanarya.decision.statistics.windows import Ring
 from kanarya.decision.streams import next_stage
 
 SCHEMA_VERSION = 1
+MOST_LOOKS = 300
+"""Looks kept for the next entry of evidence; of more, the latest."""
 
 Outcome = Literal["Succeeded", "RolledBack", "Superseded", "Expired", "Aborted", "Interrupted", "Observed"]
 
@@ -73,6 +75,9 @@ class Run(Record):
     missing_since: Mapping[str, float] = Field({}, description="Since when data is missing, by policy.")
     unready_since: float | None = None
     restarts: int = Field(0, description="Container restarts of the candidate's pods when the step began.")
+    looks: tuple[tuple[float, float], ...] = Field(
+        (), description="Looks since the last entry of evidence with counts: when, and up to which time samples were counted."
+    )
     verdicts: Mapping[str, str] = Field({}, description="Verdict and reason by metric, to notice changes.")
     reason: str = ""
     message: str = ""

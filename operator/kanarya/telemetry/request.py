@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Self
+
+from kanarya.api.rollout import Analysis
+from kanarya.decision.state import Run
 
 _REPLICA = re.compile(r"[a-z0-9]+(-[a-z0-9]+)?")
 """What a ReplicaSet or a StatefulSet puts behind a pod's name: `6c9f8d-x2x4z`, or `0`."""
@@ -47,6 +51,34 @@ class ReadRequest:
     drift_since: float
     drift_watermark: float
     tick_seconds: float
+
+    @classmethod
+    def of(
+        cls,
+        run: Run,
+        analysis: Analysis,
+        *,
+        namespace: str,
+        rollout: str,
+        stable_revision: str,
+        router_pod_prefix: str,
+        candidate_pod_prefixes: tuple[str, ...],
+    ) -> Self:
+        """Give the request for the next look at a run."""
+        return cls(
+            namespace=namespace,
+            rollout=rollout,
+            candidate_revision=run.candidate.revision,
+            stable_revision=stable_revision,
+            thresholds_ms=(analysis.latency.slo_milliseconds, analysis.latency.abort_milliseconds),
+            router_pod_prefix=router_pod_prefix,
+            candidate_pod_prefixes=candidate_pod_prefixes,
+            since=run.weight_since,
+            watermark=run.watermark,
+            drift_since=run.drift_since,
+            drift_watermark=run.drift_watermark,
+            tick_seconds=float(analysis.interval_seconds),
+        )
 
     def is_router(self, pod: str) -> bool:
         """Tell a router pod of this rollout from, say, a model pod of a rollout that is called `fraud-router-eu`."""

@@ -1,0 +1,176 @@
+"""A run decided again on what a Prometheus has stored: the operator's own decision, in a cluster where all is in order.
+
+Either a plan that nobody carried out, from its first step on; or a run that its evidence tells of, look by look. A run ends by what the
+readings say: pods that crash, people who abort and edits of the route are not in a Prometheus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+from kanarya.api.rollout import LatchedSpec, RolloutSpec, latched
+from kanarya.decision import evidence
+from kanarya.decision.actions import RaiseWeight
+from kanarya.decision.counts import Reading
+from kanarya.decision.lifecycle import decide, raised
+from kanarya.decision.passage import in_order
+from kanarya.decision.state import Chain, Identity, Run, Stage, State
+
+Entry = Mapping[str, Any]
+
+
+@dataclass
+class Playback:
+    """A run between two looks. Times are epoch seconds.
+
+    Attributes
+    ----------
+    spec
+        The plan and the limits.
+    state
+        What the last decision left behind; its chain's outbox holds the whole evidence.
+    """
+
+    spec: RolloutSpec
+    state: State
+
+    @classmethod
+    def planned(cls, spec: RolloutSpec, *, stable: Identity, candidate: Identity, at: float) -> Self:
+        """Begin with the first step at the time `at`. Preflight lies behind."""
+        whole, replicas = latched(spec), spec.replicas or 1
+        plan, digest = LatchedSpec.model_validate(whole), evidence.digest(whole)
+        weight = 0 if plan.mode == "Observe" else plan.plan.steps[0].weight
+        run = _begun(candidate, at).model_copy(
+            update={"stage": Stage.STEPPING, "spec": plan, "spec_digest": digest, "step": 0, "weight": weight}
+        )
+        started = {
+            "run": run.id,
+            "spec": whole,
+            "specDigest": digest,
+            "candidate": candidate.model_dump(mode="json"),
+            "stable": stable.model_dump(mode="json"),
+            "replicas": replicas,
+        }
+        chain = evidence.append(Chain(run=run.id), "RunStarted", at, started)
+        chain = evidence.append(chain, "StepEntered", at, {"step": 1, "weight": weight})
+        return cls(spec, State(replicas=replicas, stable=stable, run=run, chain=chain))
+
+    @classmethod
+    def recorded(cls, entries: Sequence[Entry]) -> Self:
+        """Begin as a recorded run began, in Preflight.
+
+        Raises
+        ------
+        ValueError
+            When the evidence does not tell when its looks were made.
+        """
+        first = entries[0]
+        seen = next((entry for entry in entries if entry.get("looks")), None)
+        if first["kind"] != "RunStarted" or seen is None or first["stable"] is None:
+            raise ValueError("this evidence does not tell when its looks were made: it was written by an earlier version")
+        name = {"name": "recorded"}
+        spec = RolloutSpec.model_validate({"targetRef": name, "serviceRef": name, "replicas": first["replicas"], **first["spec"]})
+        run = _begun(Identity.model_validate(first["candidate"]), seen["at"] - seen["runElapsed"], first["run"])
+        stable = Identity.model_validate(first["stable"])
+        return cls(spec, State(replicas=first["replicas"], stable=stable, run=run, chain=Chain(run=run.id)))
+
+    @property
+    def run(self) -> Run:
+        """The run; it stays when it is over."""
+        if self.state.run is None:
+            raise AssertionError("a run ends by promotion or rollback, and neither is carried out here")
+        return self.state.run
+
+    @property
+    def over(self) -> bool:
+        """Whether the run is promoted, or on its way back."""
+        return self.run.stage in (Stage.PROMOTING, Stage.ROLLING_BACK)
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """The evidence so far."""
+        return self.state.chain.outbox if self.state.chain else ()
+
+    def look(self, reading: Reading, now: float, *, ready: bool = True, raised_at: float | None = None) -> None:
+        """Look once, and carry out what is decided.
+
+        Parameters
+        ----------
+        ready
+            Whether the candidate's pods may take their first weight.
+        raised_at
+            When a higher weight was written, if that is known; else `now`.
+        """
+        stable = self.state.stable
+        if stable is None:
+            raise AssertionError("a run has a stable")
+        world = in_order(self.state.replicas, self.run.weight, stable=stable, candidate=self.run.candidate)
+        pods = world.pods if ready else replace(world.pods, ready=0)
+        decision = decide(self.spec, self.state, replace(world, pods=pods, reading=reading), now)
+        self.state = decision.state
+        if any(isinstance(action, RaiseWeight) for action in decision.actions):
+            self.state = raised(self.state, now if raised_at is None else raised_at)
+        if self.over and self.state.chain is not None:
+            self._close(now)
+
+    def _close(self, now: float) -> None:
+        run = self.run
+        told = {"outcome": run.outcome, "reason": run.reason, "message": run.message, "weight": 0}
+        if run.stage is Stage.PROMOTING:
+            told |= {"outcome": "Succeeded", "reason": "Promoted", "message": "stable would be the candidate"}
+        chain = self.state.chain
+        if chain is not None:
+            self.state = self.state.model_copy(update={"chain": evidence.append(chain, "RunEnded", now, told)})
+
+
+def _begun(candidate: Identity, at: float, run_id: str = "") -> Run:
+    return Run(
+        id=run_id or f"{candidate.revision}-1",
+        candidate=candidate,
+        started=at,
+        weight_since=at,
+        step_since=at,
+        watermark=at,
+        drift_since=at,
+        drift_watermark=at,
+    )
+
+
+@dataclass(frozen=True)
+class RecordedLook:
+    """One look of a recorded run: when, up to which time samples were counted, whether the first weight may follow, when it was written."""
+
+    now: float
+    until: float
+    ready: bool
+    raised_at: float | None
+
+
+def looks_of(entries: Sequence[Entry]) -> Iterator[RecordedLook]:
+    """Give the looks of a recorded run in order."""
+    entered = [entry["at"] for entry in entries if entry["kind"] in ("StepEntered", "WeightRestored")]
+    before_first = True
+    for entry in entries:
+        looks = [(float(now), float(until)) for now, until in entry.get("looks", ())]
+        for position, (now, until) in enumerate(looks):
+            last = position == len(looks) - 1
+            advances = entry["kind"] == "Decision" and entry["decision"] == "Advance" and last
+            raised_at = next((at for at in entered if at >= now), None) if advances else None
+            yield RecordedLook(now, until, ready=not before_first or advances, raised_at=raised_at)
+            before_first = before_first and not advances
+
+
+def decisions(entries: Sequence[Entry]) -> list[tuple[float, str]]:
+    """Give each decision of a run: when, and what."""
+    return [(entry["at"], _told(entry)) for entry in entries if entry["kind"] == "Decision"]
+
+
+def _told(entry: Entry) -> str:
+    match entry["decision"]:
+        case "Advance":
+            return f"Advance to step {entry['toStep']}"
+        case "Rollback":
+            return f"Rollback: {entry['outcome']}, {entry['reason']}"
+    return str(entry["decision"])
