@@ -2,6 +2,7 @@
 
 from kanarya_inference.registry.artefact import Artefact, ArtefactError, IntegrityError, check_version, read_artefact, write_artefact
 from kanarya_inference.registry.parity import PARITY_TOLERANCE, ParityBatch, ParityError, Scorer, load_verified, onnx_scorer
+from kanarya_inference.registry.store import Registry, RegistryError
 
 __all__ = [
     "PARITY_TOLERANCE",
@@ -10,6 +11,8 @@ __all__ = [
     "IntegrityError",
     "ParityBatch",
     "ParityError",
+    "Registry",
+    "RegistryError",
     "Scorer",
     "check_version",
     "load_verified",

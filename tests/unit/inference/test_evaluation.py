@@ -100,6 +100,7 @@ def test_a_worse_candidate_is_named_and_an_equal_one_is_not() -> None:
 def test_walking_forward_tests_only_what_comes_after(demo_tables: Path) -> None:
     schema = read_schema_file(demo_tables / "schema.json")
     history = read_labelled(demo_tables / "train.csv", schema, "label", "ts")
+    assert history.times is not None
     steps = walk_forward(history, Walk(2, 365, 30), family="logistic", seed=1, parameters={})
     assert [one["from"] for one in steps] == [int(history.times.max() + 1 - back * 30 * DAY) for back in (2, 1)]
     assert all(0.6 < one["auc"] < 1 for one in steps)
@@ -107,7 +108,7 @@ def test_walking_forward_tests_only_what_comes_after(demo_tables: Path) -> None:
         walk_forward(history, Walk(), family="logistic", seed=1, parameters={})
     # Labels of the last window turned around: earlier steps do not see it.
     turned = history.labels.copy()
-    late = history.times >= steps[-1]["from"]  # type: ignore[operator]
+    late = history.times >= steps[-1]["from"]
     turned[late] = 1 - turned[late]
     again = walk_forward(type(history)(schema, history.values, turned, history.times), Walk(2), family="logistic", seed=1, parameters={})
     assert again[0] == steps[0]
