@@ -160,7 +160,7 @@ class PrometheusStandIn:
         for pair in self.pairs.values():
             if not pair.candidate:
                 continue
-            counted = _values(times, _spread(REQUESTS_PER_SECOND / MODEL_PODS / len(profile.BINS), pair.began))
+            counted = _values(times, _spread(REQUESTS_PER_SECOND / MODEL_PODS / len(profile.bins(11)), pair.began))
             for pod in range(MODEL_PODS):
                 target = {
                     "namespace": self.namespace,
@@ -171,7 +171,7 @@ class PrometheusStandIn:
                 yield _series({"__name__": profile.PROCESS_START, **target}, _values(times, lambda _: 1.0e9))
                 for feature in FEATURES:
                     for name, values in ((profile.FEATURE_BINS, counted), (profile.REFERENCE_BINS, _values(times, lambda _: 1000.0))):
-                        for label in profile.BINS:
+                        for label in profile.bins(11):
                             labels = {**target, "model_version": "v2", "feature": feature, "bin": label}
                             yield _series({"__name__": name, **labels}, values)
 

@@ -1,4 +1,4 @@
-"""`kanarya-ml`: train, serve, router, load.
+"""`kanarya-ml`: from a table to a served model, and the load and the router around it.
 
 Each command's module is imported only when it is asked for: serving needs no training library, and the inference server none of
 Kubernetes.
@@ -12,7 +12,12 @@ import sys
 from collections.abc import Sequence
 
 COMMANDS = {
-    "train": ("kanarya_inference.training.command", "train a demonstration model and write its artefact"),
+    "demo-data": ("kanarya_inference.training.demo_command", "write a labelled table whose best possible quality is known"),
+    "features": ("kanarya_inference.features.command", "add the market features to a table of quotes"),
+    "golden": ("kanarya_inference.training.golden_command", "set rows aside that every version is measured by"),
+    "train": ("kanarya_inference.training.command", "train a model and write its artefact"),
+    "evaluate": ("kanarya_inference.training.evaluate_command", "measure a model on the golden set: PASS or FAIL"),
+    "registry": ("kanarya_inference.registry.command", "keep versions, stages and lineage in a folder"),
     "serve": ("kanarya_inference.server.command", "serve an artefact over HTTP"),
     "router": ("kanarya_inference.router.main", "split, mirror and compare requests between two tracks"),
     "load": ("kanarya_inference.load", "send a steady load and count every error"),

@@ -1,5 +1,22 @@
 """Model artefacts on disk."""
 
 from kanarya_inference.registry.artefact import Artefact, ArtefactError, IntegrityError, check_version, read_artefact, write_artefact
+from kanarya_inference.registry.parity import PARITY_TOLERANCE, ParityBatch, ParityError, Scorer, load_verified, onnx_scorer
+from kanarya_inference.registry.store import Registry, RegistryError
 
-__all__ = ["Artefact", "ArtefactError", "IntegrityError", "check_version", "read_artefact", "write_artefact"]
+__all__ = [
+    "PARITY_TOLERANCE",
+    "Artefact",
+    "ArtefactError",
+    "IntegrityError",
+    "ParityBatch",
+    "ParityError",
+    "Registry",
+    "RegistryError",
+    "Scorer",
+    "check_version",
+    "load_verified",
+    "onnx_scorer",
+    "read_artefact",
+    "write_artefact",
+]

@@ -1,5 +1,6 @@
 """An artefact: one folder with `model.onnx`, `reference.json` and `metadata.json`, whose sums are checked before anything is loaded.
 
+It may also hold `parity.json`, scores of the trained model to check every load by, and `model.skops`, the trained model itself.
 Nothing in it is ever unpickled. The folder may be a ConfigMap mount, where every file is a link through `..data`.
 """
 
@@ -20,6 +21,7 @@ from kanarya_inference.features import DriftReference, FeatureSchema, SchemaErro
 
 METADATA_VERSION = 1
 MODEL, REFERENCE, METADATA = "model.onnx", "reference.json", "metadata.json"
+PARITY, SKOPS = "parity.json", "model.skops"
 MAX_DOCUMENT_BYTES = 1 << 20
 MAX_MODEL_BYTES = 256 << 20
 # A version travels in a header and in metric and pod labels: what a Kubernetes label value may be.
@@ -27,16 +29,20 @@ _VERSION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 
 
 class ArtefactError(Exception):
-    """The folder holds no artefact this server can use; the message says why."""
+    """The folder holds no artefact this server can use; the message says why, `reason` in one word."""
+
+    reason = "ArtefactUnusable"
 
 
 class IntegrityError(ArtefactError):
     """A file is not the one that training wrote."""
 
+    reason = "ChecksumMismatch"
+
 
 @dataclass(frozen=True)
 class Artefact:
-    """A checked artefact; `model` is the ONNX file's bytes, exactly those that were summed."""
+    """A checked artefact; `model` is the ONNX file's bytes, exactly those that were summed. `parity` is None where there is no batch."""
 
     version: str
     model: bytes
@@ -46,6 +52,7 @@ class Artefact:
     schema: FeatureSchema
     decision_threshold: float
     metadata: Mapping[str, Any]
+    parity: Mapping[str, Any] | None = None
 
 
 def check_version(version: Any) -> str:
@@ -71,6 +78,8 @@ def read_artefact(folder: Path) -> Artefact:
         raise ArtefactError(f"{METADATA}: `decisionThreshold` is a number between 0 and 1")
     model = _checked(folder, MODEL, MAX_MODEL_BYTES, metadata)
     reference = _checked(folder, REFERENCE, MAX_DOCUMENT_BYTES, metadata)
+    # The sums say whether there is a batch: deleting the file does not switch its check off.
+    parity = _checked(folder, PARITY, MAX_DOCUMENT_BYTES, metadata) if PARITY in metadata.get("sha256", {}) else None
     try:
         schema = FeatureSchema.from_json(metadata.get("features"))
         drift = DriftReference.from_json(_document(REFERENCE, reference), schema)
@@ -85,17 +94,33 @@ def read_artefact(folder: Path) -> Artefact:
         schema=schema,
         decision_threshold=float(threshold),
         metadata=metadata,
+        parity=None if parity is None else _document(PARITY, parity),
     )
 
 
-def write_artefact(folder: Path, *, model: bytes, reference: DriftReference, metadata: Mapping[str, Any]) -> None:
+def write_artefact(
+    folder: Path,
+    *,
+    model: bytes,
+    reference: DriftReference,
+    metadata: Mapping[str, Any],
+    parity: Mapping[str, Any] | None = None,
+    skops: bytes | None = None,
+) -> None:
     """Write an artefact; the sums are added to `metadata`, which is written last, so that a half-written folder is refused."""
     folder.mkdir(parents=True, exist_ok=True)
-    drift = _json(reference.to_json())
+    files = {
+        MODEL: model,
+        REFERENCE: _json(reference.to_json()),
+        **({} if parity is None else {PARITY: _json(parity)}),
+        **({} if skops is None else {SKOPS: skops}),
+    }
     (folder / METADATA).unlink(missing_ok=True)
-    (folder / MODEL).write_bytes(model)
-    (folder / REFERENCE).write_bytes(drift)
-    sums = {MODEL: _sha256(model), REFERENCE: _sha256(drift)}
+    for name in (PARITY, SKOPS):
+        (folder / name).unlink(missing_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    sums = {name: _sha256(content) for name, content in files.items()}
     (folder / METADATA).write_bytes(_json({"schemaVersion": METADATA_VERSION, **metadata, "sha256": sums}))
 
 

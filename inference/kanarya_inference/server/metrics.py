@@ -14,7 +14,6 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from kanarya_inference.features.bins import BIN_LABELS
 from kanarya_inference.registry import Artefact
 
 Status = Literal["ok", "invalid", "error"]
@@ -59,7 +58,8 @@ class ServerMetrics(Collector):
 
     def use(self, artefact: Artefact) -> None:
         """Name the model; every series exists at 0 from here on."""
-        self._model = artefact, [[0] * len(BIN_LABELS) for _ in artefact.schema.drift_names]
+        features = artefact.reference.features
+        self._model = artefact, [[0] * len(features[name].counts) for name in artefact.schema.drift_names]
 
     def request(self, status: Status, milliseconds: float) -> None:
         """Count one prediction request."""
@@ -108,7 +108,8 @@ class ServerMetrics(Collector):
         current = CounterMetricFamily("ml_feature_bin", "Requests by the bin their feature fell in", labels=labels)
         reference = GaugeMetricFamily("ml_feature_reference_bin", "Rows of the training reference in the same bin", labels=labels)
         for name, counts in zip(artefact.schema.drift_names, bins, strict=True):
-            for label, count, trained in zip(BIN_LABELS, counts, artefact.reference.features[name].counts, strict=True):
+            trained_bins = artefact.reference.features[name]
+            for label, count, trained in zip(trained_bins.labels, counts, trained_bins.counts, strict=True):
                 current.add_metric((version, name, label), count)
                 reference.add_metric((version, name, label), trained)
         yield current

@@ -1,28 +1,25 @@
-"""Trains a model on generated data, converts it to ONNX and writes its artefact. The same inputs give the same bytes."""
+"""Trains a demonstration model on generated data and writes its artefact. The same inputs give the same bytes."""
 
 from __future__ import annotations
 
 import importlib.metadata
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
-from skl2onnx import convert_sklearn
-from skl2onnx.common.data_types import FloatTensorType
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from kanarya_inference.features import DriftReference, FeatureReference, FeatureSchema, snapshot_schema
-from kanarya_inference.features.bins import BIN_LABELS, VALUE_BINS
+from kanarya_inference.features import DriftReference, FeatureSchema, reference_of, snapshot_schema
 from kanarya_inference.registry import check_version, write_artefact
+from kanarya_inference.training.convert import check_parity, to_onnx
 from kanarya_inference.training.data import Values, draw
+from kanarya_inference.training.errors import TrainingError
 
 Kind = Literal["good", "disagreeing", "drifted"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -30,15 +27,9 @@ DRIFT_SHIFT = {"spread_bp": 1.2, "vol1m": 1.2}
 """How far, in standard deviations, the training data of a `drifted` model lies from live traffic."""
 PERMUTED_LABELS = 0.6
 """Share of a `disagreeing` model's labels that are shuffled among themselves."""
-PARITY = 1e-5
 HELD_OUT_ROWS = 2000
 TS_START, TS_SPAN = 1_750_000_000, 30 * 86_400
-OPSET = 17
 MIN_ROWS, MAX_ROWS = 500, 2_000_000
-
-
-class TrainingError(Exception):
-    """The model was not written; the message says why."""
 
 
 def train(folder: Path, *, version: str, rows: int = 20_000, seed: int = 7, kind: Kind = "good") -> dict[str, Any]:
@@ -53,7 +44,7 @@ def train(folder: Path, *, version: str, rows: int = 20_000, seed: int = 7, kind
     data_rng, label_rng, held_out_rng = np.random.default_rng(seed).spawn(3)
     shift = DRIFT_SHIFT if kind == "drifted" else {}
     values, probability = draw(data_rng, rows, shift)
-    reference = reference_of(values)
+    reference = reference_of(schema, values)
     labels = (label_rng.random(rows) < probability).astype(np.int64)
     if kind == "disagreeing":
         chosen = np.flatnonzero(label_rng.random(rows) < PERMUTED_LABELS)
@@ -61,7 +52,9 @@ def train(folder: Path, *, version: str, rows: int = 20_000, seed: int = 7, kind
     held_out, truth = draw(held_out_rng, HELD_OUT_ROWS, shift)
     pipeline = fit(schema, matrix(schema, reference, values, data_rng), labels)
     model = to_onnx(pipeline, len(schema.columns))
-    score = _scores(pipeline, model, matrix(schema, reference, held_out, held_out_rng))
+    rows_held_out = matrix(schema, reference, held_out, held_out_rng)
+    parity, _ = check_parity(pipeline, model, rows_held_out)
+    score = pipeline.predict_proba(rows_held_out)[:, 1]
     metadata = {
         "version": version,
         "kind": kind,
@@ -73,23 +66,8 @@ def train(folder: Path, *, version: str, rows: int = 20_000, seed: int = 7, kind
         # The best any model can reach is known, because the data are generated from `truth`.
         "quality": {"logLoss": _log_loss(score, truth), "bestLogLoss": _log_loss(truth, truth)},
     }
-    write_artefact(folder, model=model, reference=reference, metadata=metadata)
+    write_artefact(folder, model=model, reference=reference, metadata=metadata, parity=parity.to_json())
     return metadata
-
-
-def reference_of(values: Values) -> DriftReference:
-    """Return deciles, bin counts and median of each feature."""
-    return DriftReference({name: _feature_reference(column) for name, column in values.items()})
-
-
-def _feature_reference(column: NDArray[np.float64]) -> FeatureReference:
-    present = column[~np.isnan(column)]
-    edges = tuple(float(edge) for edge in np.quantile(present, np.arange(1, VALUE_BINS) / VALUE_BINS))
-    empty = FeatureReference(edges=edges, counts=(0,) * len(BIN_LABELS), median=float(np.median(present)))
-    counts = [0] * len(BIN_LABELS)
-    for value in column:
-        counts[empty.bin_of(None if math.isnan(value) else float(value))] += 1
-    return FeatureReference(edges=edges, counts=tuple(counts), median=empty.median)
 
 
 def matrix(schema: FeatureSchema, reference: DriftReference, values: Values, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -123,31 +101,6 @@ def fit(schema: FeatureSchema, rows: NDArray[np.float32], labels: NDArray[np.int
     # The order of a sum depends on the number of threads.
     with threadpool_limits(limits=1):
         return pipeline.fit(rows, labels)
-
-
-def to_onnx(pipeline: Any, columns: int) -> bytes:
-    """Convert to ONNX; probabilities are a plain tensor (`zipmap` off), the graph has a fixed name."""
-    model = convert_sklearn(
-        pipeline,
-        name="kanarya",
-        initial_types=[("features", FloatTensorType([None, columns]))],
-        options={id(pipeline): {"zipmap": False}},
-        target_opset=OPSET,
-    )
-    content: bytes = model.SerializeToString()
-    return content
-
-
-def _scores(pipeline: Any, model: bytes, rows: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Score held-out rows with both forms of the model. Raises `TrainingError` when they differ."""
-    expected = pipeline.predict_proba(rows)[:, 1]
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    found = session.run(["probabilities"], {"features": rows})[0][:, 1]
-    difference = float(np.abs(expected - found).max())
-    if difference >= PARITY:
-        raise TrainingError(f"the ONNX model differs from the trained one by up to {difference:.2g}; at most {PARITY} is allowed")
-    scores: NDArray[np.float64] = np.asarray(expected, dtype=np.float64)
-    return scores
 
 
 def _log_loss(score: NDArray[np.float64], truth: NDArray[np.float64]) -> float:

@@ -62,7 +62,7 @@ def count_drift(request: ReadRequest, snapshot: Snapshot, look: Look) -> tuple[D
 
 
 def _bins(row: Mapping[str, float]) -> Bins:
-    return tuple(row[name] for name in profile.BINS)
+    return tuple(row[name] for name in profile.bins(len(row)))
 
 
 def _reference(series: list[Series], oldest: float, findings: Findings) -> Rows:
@@ -84,9 +84,12 @@ def _reference(series: list[Series], oldest: float, findings: Findings) -> Rows:
 
 
 def _whole(current: Rows, reference: Rows, findings: Findings) -> list[str]:
-    """Name the features whose counts and reference both have every bin and no other."""
-    bins = set(profile.BINS)
-    whole = sorted(feature for feature in current.keys() & reference.keys() if current[feature].keys() == bins == reference[feature].keys())
+    """Name the features whose counts and reference have the same bins, without a gap in their numbers."""
+    whole = sorted(
+        feature
+        for feature in current.keys() & reference.keys()
+        if current[feature].keys() == set(profile.bins(len(reference[feature]))) == reference[feature].keys()
+    )
     if current and len(whole) < len(current.keys() | reference.keys()):
         findings.add("drift", Missing.NO_REFERENCE, "The candidate's feature bins and its training reference do not have the same bins.")
     return whole

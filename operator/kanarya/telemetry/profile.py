@@ -26,12 +26,17 @@ REFUSED: Final = "refused"
 """Both tracks refused the request as the client's fault: it says nothing about the candidate."""
 MISMATCHED: Final = "mismatch"
 
-BINS: Final = (*map(str, range(10)), "missing")
-"""The bins of a feature, in the order in which their counts stand."""
+MIN_BINS, MAX_BINS = 3, 50
+"""Bins of a feature: those of a number lie between its distinct deciles, a category has one for each value, and `missing` is last."""
 
 MAX_FEATURES: Final = 200
 MAX_FEATURE_NAME: Final = 200
 """Names of features stand in the checkpoint, which has to stay below 1 MiB."""
+
+
+def bins(count: int) -> tuple[str, ...]:
+    """Name the bins of a feature that has `count` of them, in the order in which their counts stand; none when there cannot be so many."""
+    return (*map(str, range(count - 1)), "missing") if MIN_BINS <= count <= MAX_BINS else ()
 
 
 def edge(threshold_ms: int) -> float:

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from kanarya_inference.training.train import train
+from tests.unit.inference.tables import demo, trained
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +20,15 @@ def artefacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def baseline(artefacts: Path) -> Path:
     return artefacts / "baseline"
+
+
+@pytest.fixture(scope="session")
+def demo_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with train.csv, golden.csv and its sum, schema.json and best.json."""
+    return demo(tmp_path_factory.mktemp("demo"))
+
+
+@pytest.fixture(scope="session")
+def tabular(demo_tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An artefact of a logistic model trained on the demonstration table."""
+    return trained(demo_tables, tmp_path_factory.mktemp("tabular") / "v1")

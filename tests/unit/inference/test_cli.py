@@ -19,7 +19,7 @@ from tests.unit.inference.support import SNAPSHOT, free_port
 def test_train_writes_an_artefact(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["train", "--out", str(tmp_path / "new"), "--version", "v2", "--rows", "500", "--kind", "drifted"]) == 0
     assert "drifted model v2 from 500 rows" in capsys.readouterr().out
-    assert {file.name for file in (tmp_path / "new").iterdir()} == {"model.onnx", "reference.json", "metadata.json"}
+    assert {file.name for file in (tmp_path / "new").iterdir()} == {"model.onnx", "reference.json", "parity.json", "metadata.json"}
 
 
 def test_train_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -33,7 +33,8 @@ def test_train_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_train_without_its_libraries_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.delitem(sys.modules, "kanarya_inference.training.train", raising=False)
+    for name in ("train", "convert"):
+        monkeypatch.delitem(sys.modules, f"kanarya_inference.training.{name}", raising=False)
     monkeypatch.setitem(sys.modules, "skl2onnx", None)
     assert cli.main(["train", "--out", str(tmp_path), "--version", "v2"]) == 2
     assert capsys.readouterr().err == (

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -24,7 +25,9 @@ def test_reads_what_training_wrote(baseline: Path) -> None:
     artefact = read_artefact(baseline)
     assert artefact.version == "v1.8.0"
     assert artefact.model == (baseline / "model.onnx").read_bytes()
-    assert artefact.metadata["sha256"] == {"model.onnx": artefact.model_sha256, "reference.json": artefact.reference_sha256}
+    sums = {"model.onnx": artefact.model_sha256, "reference.json": artefact.reference_sha256}
+    parity = hashlib.sha256((baseline / "parity.json").read_bytes()).hexdigest()
+    assert artefact.metadata["sha256"] == {**sums, "parity.json": parity}
 
 
 def test_reads_a_configmap_mount_whose_files_are_links(baseline: Path, tmp_path: Path) -> None:

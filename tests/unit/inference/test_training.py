@@ -6,11 +6,13 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-from kanarya_inference.features import snapshot_schema
+from kanarya_inference.features import reference_of, snapshot_schema
 from kanarya_inference.registry import Artefact, ArtefactError, read_artefact
 from kanarya_inference.training import train as training
+from kanarya_inference.training.convert import to_onnx
 from kanarya_inference.training.data import FEATURES, Values, draw
-from kanarya_inference.training.train import TrainingError, fit, matrix, reference_of, to_onnx, train
+from kanarya_inference.training.errors import TrainingError
+from kanarya_inference.training.train import fit, matrix, train
 
 LIVE_ROWS = 5000
 LIVE_TS = 1_795_000_000  # months after the training window
@@ -63,7 +65,7 @@ def test_artefacts_fit_into_a_configmap(artefacts: Path) -> None:
 def test_onnx_gives_the_trained_models_scores() -> None:
     schema = snapshot_schema()
     values, probability = draw(np.random.default_rng(3), 3000)
-    rows = matrix(schema, reference_of(values), values, np.random.default_rng(4))
+    rows = matrix(schema, reference_of(schema, values), values, np.random.default_rng(4))
     pipeline = fit(schema, rows, (np.random.default_rng(5).random(3000) < probability).astype(np.int64))
     session = onnxruntime.InferenceSession(to_onnx(pipeline, len(schema.columns)))
     found = session.run(["probabilities"], {"features": rows})[0]
@@ -71,7 +73,7 @@ def test_onnx_gives_the_trained_models_scores() -> None:
 
 
 def test_a_conversion_that_changes_scores_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = training.to_onnx
+    other = to_onnx
 
     def convert(pipeline: object, columns: int) -> bytes:
         pipeline.steps[-1][1].intercept_ += 0.01  # type: ignore[attr-defined]

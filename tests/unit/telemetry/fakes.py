@@ -122,12 +122,13 @@ class Model(Pod):
 
     bins: dict[str, list[float]] = field(default_factory=lambda: {"amount": [0.0] * 11})
     reference: dict[str, list[float]] = field(default_factory=lambda: {"amount": [100.0] * 10 + [3.0]})
+    labels: tuple[str, ...] = (*map(str, range(10)), "missing")
 
     def expose(self) -> Iterator[tuple[str, dict[str, str], float]]:
         yield from super().expose()
         for name, rows in (("ml_feature_bin_total", self.bins), ("ml_feature_reference_bin", self.reference)):
             for feature, row in rows.items():
-                for label, value in zip((*map(str, range(10)), "missing"), row, strict=False):
+                for label, value in zip(self.labels, row, strict=False):
                     yield name, {"model_version": "v2", "feature": feature, "bin": label}, value
 
 

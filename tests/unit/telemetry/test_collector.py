@@ -507,3 +507,15 @@ def test_names_of_routers() -> None:
     assert asked.is_router(ROUTER)
     assert asked.is_router("fraud-router-0")
     assert not replace(asked, router_pod_prefix="fraud-router-eu-").is_router(ROUTER)
+
+
+@pytest.mark.parametrize(("last", "known"), [("2", True), ("3", False)])
+async def test_a_feature_may_have_fewer_bins_than_ten_but_no_gap(last: str, known: bool) -> None:
+    world = World()
+    world.model.labels = ("0", "1", last, "missing")
+    world.model.bins, world.model.reference = {"amount": [0.0] * 4}, {"amount": [1.0, 60.0, 30.0, 9.0]}
+    world.run_to(1007.0)
+    world.model.bins["amount"][1] += 5
+    world.run_to(1013.0)
+    drift = (await world.read()).drift
+    assert (drift.reference, drift.current) == (({"amount": (1, 60, 30, 9)}, {"amount": (0, 5, 0, 0)}) if known else ({}, {}))
