@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass
 from random import Random
 
-from kanarya_inference.router.compare import compare
+from kanarya_inference.router.compare import Compared, compare
 from kanarya_inference.router.model import ERRORS, Attempt, Comparison, Request
 from kanarya_inference.router.plan import Plan, Track
 from kanarya_inference.router.upstream import Upstream
@@ -109,7 +109,9 @@ class Mirror:
             attempt = await self._upstream.attempt(request, target.pool, seconds=copy.plan.mirror_seconds)
             target.breaker.record(permit, failed=attempt.outcome in ERRORS)
             target.observe("mirror", attempt)
-            _count(copy.plan, compare(copy.live, attempt, settings.match_tolerance))
+            stable, candidate = (attempt, copy.live) if target is copy.plan.stable else (copy.live, attempt)
+            compared = compare(stable, candidate, settings.match_rule)
+            _count(copy.plan, compared.verdict(self._random) if isinstance(compared, Compared) else compared)
         finally:
             target.breaker.release(permit)
             self._held_bytes -= copy.size
