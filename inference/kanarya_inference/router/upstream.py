@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from io import BytesIO
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +23,8 @@ IDLE_SECONDS = 4.0
 ANSWER_LIMIT = 10 * 2**20
 CHUNK = 64 * 2**10
 LARGE_BODY = 2**20
+
+_CONTROL_CHARACTER = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class _Unreachable(Exception):  # noqa: N818 -- these name what happened
@@ -110,6 +113,7 @@ class Upstream:
                 trace_request_ctx=connection,
             ) as response:
                 answered = True
+                _check(response)
                 body = await _whole(response)
                 if response.status == 503 and UNPROCESSED_HEADER.decode() in response.headers:
                     raise _Unprocessed("the pod is not ready")
@@ -137,6 +141,15 @@ def _payload(body: bytes) -> bytes | BytesIO | None:
     if len(body) > LARGE_BODY:
         return BytesIO(body)
     return body or None
+
+
+def _check(response: aiohttp.ClientResponse) -> None:
+    """Refuse a head that the client's parser lets through and that no server may pass on."""
+    if not 200 <= response.status < 600:
+        response.close()
+        raise _Unusable(f"{response.status} is no status of an answer")
+    if _CONTROL_CHARACTER.search(b"".join([value for _, value in response.raw_headers])):
+        raise _Unusable("a header has a control character in it")
 
 
 async def _whole(response: aiohttp.ClientResponse) -> bytes:
