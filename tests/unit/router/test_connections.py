@@ -165,7 +165,7 @@ async def taken(intake: Intake, size: int) -> AsyncIterator[int | None]:
         if "status" in message:
             refused.append(message["status"])
 
-    scope = {"method": "POST", "raw_path": b"/", "query_string": b"", "headers": [], "client": None}
+    scope: dict[str, Any] = {"method": "POST", "raw_path": b"/", "query_string": b"", "headers": [], "client": None}
     async with intake.request(scope, receive, send) as request:
         assert (request is None) == bool(refused)
         yield refused[0] if refused else None
