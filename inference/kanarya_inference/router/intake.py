@@ -12,7 +12,7 @@ from kanarya_inference.router.model import Request
 from kanarya_inference.serving import Receive, Scope, Send, answer
 
 BODY_LIMIT = 10 * 2**20
-HELD_LIMIT = 128 * 2**20
+HELD_LIMIT = 64 * 2**20
 """Of all bodies together that live requests hold: many slow uploads at once must not cost the pod its memory."""
 
 

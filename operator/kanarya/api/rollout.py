@@ -219,7 +219,8 @@ class Traffic(Model):
         "Unavailable", description="When stable answers a live request after the candidate failed it."
     )
     sticky_header: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9-]+$")] | None = Field(
-        None, description="Requests with the same value in this header stay on one track within a step. Default: each request is drawn."
+        None,
+        description="Requests with the same value in this header stay on one track and move to the candidate once. Default: each is drawn.",
     )
 
     @model_validator(mode="after")
