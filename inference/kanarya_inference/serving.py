@@ -17,6 +17,8 @@ from typing import Any
 
 import uvicorn
 
+from kanarya_inference.http_protocol import GuardedProtocol
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -154,7 +156,7 @@ async def answer(
 def _server(listener: Listener, drain: Drain, finish_seconds: float) -> _Server:
     config = uvicorn.Config(
         closing_when_draining(listener.app, drain),
-        http="httptools",
+        http=GuardedProtocol,
         ws="none",
         lifespan="off",
         loop="none",

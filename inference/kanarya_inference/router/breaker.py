@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from kanarya_inference.router.windows import Clock, SlidingCounts
 
 FAILURES_IN_A_ROW = 5
@@ -9,6 +11,8 @@ FAILURE_RATE = 0.02
 WINDOW_SECONDS = 10
 MINIMUM_IN_WINDOW = 50
 OPEN_SECONDS = 10.0
+
+State = Literal["closed", "half-open", "open"]
 
 
 class Breaker:
@@ -24,6 +28,13 @@ class Breaker:
         self._opened_at: float | None = None
         self._probing = False
         self._epoch = 0
+
+    @property
+    def state(self) -> State:
+        """`half-open` once a single probe may go, or is on its way."""
+        if self._opened_at is None:
+            return "closed"
+        return "half-open" if self._probing or self._clock() - self._opened_at >= OPEN_SECONDS else "open"
 
     @property
     def suspended(self) -> bool:

@@ -35,10 +35,13 @@ class Control:
     settings that cannot be read, change nothing: fail static.
     """
 
-    def __init__(self, rollout: str, pool: Callable[[str], Pool], metrics: RouterMetrics, clock: Clock) -> None:
+    def __init__(
+        self, rollout: str, pool: Callable[[str], Pool], metrics: RouterMetrics, clock: Clock, *, compare_only: bool = False
+    ) -> None:
         self.plan: Plan | None = None
         self.verdict: Verdict | None = None
         self._rollout = rollout
+        self._compare_only = compare_only
         self._pool = pool
         self._metrics = metrics
         self._clock = clock
@@ -80,6 +83,8 @@ class Control:
 
     def _settle(self) -> None:
         self.verdict = None
+        if self._compare_only:
+            return self._settle_without_a_route()
         settings = self._fitting(self._route)
         if self._route is not None and settings is not None:
             try:
@@ -93,8 +98,13 @@ class Control:
                 self._refusal = ""
                 self.verdict = Verdict(self._route, None, self._settings_problem or "followed by ml-router")
                 self._enforce(self._route, settings, split)
-                return
-        self._settle_on_the_last_good_route()
+                return None
+        return self._settle_on_the_last_good_route()
+
+    def _settle_without_a_route(self) -> None:
+        """A gateway follows the route and draws; all that matters here is which revisions there are to compare."""
+        if self._settings is not None:
+            self._enforce({"metadata": {"generation": self._settings.route_generation}}, self._settings, Split(1, 0))
 
     def _settle_on_the_last_good_route(self) -> None:
         """Newer settings (the candidate left, say) count even while the newest route is refused."""
@@ -129,7 +139,8 @@ class Control:
         # Without a revision no run is on, and no pod of the candidate may answer before its revision was judged.
         stable_weight = split.stable if candidate.revision is not None else total
         self.plan = Plan(settings, _generation(route), stable, candidate, stable_weight, total)
-        self._metrics.in_force(self.plan.generation, {"stable": stable_weight, "candidate": total - stable_weight})
+        if not self._compare_only:
+            self._metrics.in_force(self.plan.generation, {"stable": stable_weight, "candidate": total - stable_weight})
         logger.info(
             "in force: route generation %d, weights %d/%d, revisions %s/%s",
             *(self.plan.generation, stable_weight, total - stable_weight, stable.revision, candidate.revision),
@@ -145,7 +156,7 @@ class Control:
             pool.revision = revision
             track = Track(name, service, revision, pool, Breaker(self._clock), self._clock())
             if revision is not None:
-                self._metrics.watch_breaker(name, revision, lambda: track.breaker.suspended)
+                self._metrics.watch_breaker(name, revision, track.breaker)
         track.series = self._metrics.series(name, revision) if revision is not None else None
         return track
 

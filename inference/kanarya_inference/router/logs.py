@@ -28,5 +28,6 @@ def configure_logging(level: int = logging.INFO) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # a line for each malformed request would let clients fill the log
     logging.getLogger("kanarya").setLevel(level)
     logging.getLogger("kanarya_inference").setLevel(level)

@@ -18,17 +18,24 @@ import uvloop
 from kanarya.cluster.kubernetes import KubernetesApi
 from kanarya.cluster.port import ApiError, KubeApi
 from kanarya.cluster.watching import WatchTiming
+from kanarya_inference.router.compare_only import CompareOnly
 from kanarya_inference.router.control import Control
+from kanarya_inference.router.intake import BODY_LIMIT, Intake
 from kanarya_inference.router.logs import configure_logging
 from kanarya_inference.router.metrics import RouterMetrics
 from kanarya_inference.router.mirror import Mirror
+from kanarya_inference.router.mismatches import Mismatches
 from kanarya_inference.router.operations import Operations, Readiness
+from kanarya_inference.router.pairs import Pairs
+from kanarya_inference.router.plan import Plan
 from kanarya_inference.router.proxy import Proxy
+from kanarya_inference.router.shadow import Shadow, in_front_of
+from kanarya_inference.router.side_by_side import SideBySide
 from kanarya_inference.router.status import StatusReporter
 from kanarya_inference.router.upstream import Upstream
 from kanarya_inference.router.watching import Watching
 from kanarya_inference.router.windows import Clock
-from kanarya_inference.serving import Drain, Listener, serve
+from kanarya_inference.serving import AsgiApp, Drain, Listener, serve
 
 WATCH_TIMING = WatchTiming(longest_backoff_seconds=3.0)
 """Once the API server is back after an outage, a weight may have been lowered already."""
@@ -44,7 +51,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--metrics-port", type=int, default=9090, help="port for /metrics, /readyz and /livez (default 9090)")
     parser.add_argument("--request-timeout-seconds", type=float, default=15.0, help="longest wait for a pod's answer (default 15)")
     parser.add_argument("--drain-seconds", type=float, default=5.0, help="how long requests are taken after SIGTERM (default 5)")
+    parser.add_argument("--max-body-bytes", type=_positive, default=BODY_LIMIT, help=f"longest body of a request (default {BODY_LIMIT})")
+    parser.add_argument("--compare-only", action="store_true", help="take copies from a gateway and compare both tracks, never answer live")
+    parser.add_argument("--show-inputs", action="store_true", help="keep inputs in /shadow/mismatches; without it they are redacted")
+    parser.add_argument("--shadow-for-clients", action="store_true", help="answer /predict-with-shadow and /shadow/* on --port too")
     parser.add_argument("--kubeconfig", type=Path, default=None, help="path of a kubeconfig; without it the pod's service account")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError("must be above 0")
+    return value
 
 
 def main(args: argparse.Namespace) -> int:
@@ -79,19 +97,36 @@ async def serve_router(
     drain = drain or Drain()
     metrics = RouterMetrics(args.rollout, clock)
     watching = Watching(api, args.namespace, args.rollout, random=random, clock=clock)
-    control = Control(args.rollout, watching.pool, metrics, clock)
+    control = Control(args.rollout, watching.pool, metrics, clock, compare_only=args.compare_only)
     reporter = StatusReporter(api, args.namespace, args.rollout, random=random, now=lambda: datetime.now(UTC))
     upstream = Upstream(clock)
-    mirror = Mirror(upstream, random, clock)
-    proxy = Proxy(lambda: control.plan, upstream, mirror, random=random, clock=clock, request_seconds=args.request_timeout_seconds)
-    operations = Operations(metrics, Readiness(lambda: control.plan, drain))
+
+    def plan() -> Plan | None:
+        return control.plan
+
+    mismatches = Mismatches(inputs=args.show_inputs, clock=clock, now=lambda: datetime.now(UTC))
+    pairs = Pairs(random, mismatches)
+    mirror = Mirror(upstream, pairs, random, clock)
+    intake = Intake(seconds=args.request_timeout_seconds, body_limit=args.max_body_bytes)
+    proxy = Proxy(plan, upstream, mirror, intake, random=random, clock=clock, request_seconds=args.request_timeout_seconds)
+
+    def shadow(*, counted: bool) -> Shadow:
+        tried = SideBySide(plan, proxy, mirror, pairs, intake, counted=counted)
+        return Shadow(args.rollout, plan, metrics, mismatches, tried)
+
+    operations = Operations(metrics, Readiness(plan, drain), shadow(counted=False))
+    clients: AsgiApp = CompareOnly(plan, mirror, intake) if args.compare_only else proxy
+    if args.shadow_for_clients:
+        clients = in_front_of(clients, shadow(counted=True))
     background = [
-        asyncio.create_task(watching.run(control, lambda: reporter.report(control.verdict))),
+        asyncio.create_task(
+            watching.run(control, lambda: reporter.report(control.verdict), follow_route=not args.compare_only),
+        ),
         asyncio.create_task(reporter.run()),
     ]
     try:
         await serve(
-            [Listener(proxy, args.port), Listener(operations, args.metrics_port, last=True)],
+            [Listener(clients, args.port), Listener(operations, args.metrics_port, last=True)],
             drain=drain,
             drain_seconds=args.drain_seconds,
             finish_seconds=args.request_timeout_seconds + 1,

@@ -17,6 +17,9 @@ EXPOSURES: tuple[Exposure, ...] = get_args(Exposure)
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 COMPARISONS: tuple[Comparison, ...] = get_args(Comparison)
 
+BOTH_ANSWERED: frozenset[Outcome] = frozenset({"success", "client_error"})
+"""Outcomes whose times can be set against each other."""
+
 ERRORS: frozenset[Outcome] = frozenset({"server_error", "timeout", "unreachable"})
 """Outcomes that speak against the track."""
 
@@ -36,6 +39,11 @@ class Request:
     target: str
     headers: list[tuple[str, str]]
     body: bytes
+
+    def header(self, name: str) -> str | None:
+        """Return the first value of a header, whatever its case."""
+        wanted = name.lower()
+        return next((value for known, value in self.headers if known.lower() == wanted), None)
 
 
 @dataclass(frozen=True, slots=True)

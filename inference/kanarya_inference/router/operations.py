@@ -1,4 +1,4 @@
-"""The port for probes and scrapes: `/livez`, `/readyz`, `/metrics`."""
+"""The port for probes, scrapes and people who run the service: what clients must not see is here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from kanarya_inference.router.metrics import RouterMetrics
 from kanarya_inference.router.plan import Plan
-from kanarya_inference.serving import Drain, Receive, Scope, Send, answer
+from kanarya_inference.router.shadow import SHADOW_PATHS
+from kanarya_inference.serving import AsgiApp, Drain, Receive, Scope, Send, answer
 
 
 class Readiness:
@@ -49,11 +50,12 @@ class Readiness:
 class Operations:
     """The ASGI app of the metrics port."""
 
-    def __init__(self, metrics: RouterMetrics, readiness: Readiness) -> None:
+    def __init__(self, metrics: RouterMetrics, readiness: Readiness, shadow: AsgiApp | None = None) -> None:
         self._metrics = metrics
         self._readiness = readiness
+        self._shadow = shadow
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 -- ASGI's signature
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a probe or a scrape. Liveness depends on nothing but this answer."""
         path = scope.get("path")
         if path == "/metrics":
@@ -64,5 +66,7 @@ class Operations:
             problem = self._readiness.problem()
             body = {"status": "ready"} if problem is None else {"status": "not ready", "reason": problem}
             await answer(send, 200 if problem is None else 503, json.dumps(body).encode())
+        elif self._shadow is not None and path in SHADOW_PATHS:
+            await self._shadow(scope, receive, send)
         else:
             await answer(send, 404, b'{"error": "not found"}')

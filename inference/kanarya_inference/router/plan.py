@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from random import Random
 
 from kanarya_inference.router.breaker import Breaker
+from kanarya_inference.router.compare import MatchRule
 from kanarya_inference.router.endpoints import Pool
 from kanarya_inference.router.metrics import TrackSeries
-from kanarya_inference.router.model import Attempt, Exposure, TrackName
+from kanarya_inference.router.model import Attempt, Exposure, Request, TrackName
 from kanarya_inference.router.settings import Settings
 from kanarya_inference.router.windows import Clock
 
@@ -55,13 +58,26 @@ class Plan:
     stable_weight: int
     total_weight: int
 
-    def choose(self, random: Random) -> Track:
-        """Draw the track of one live request."""
+    @cached_property
+    def match_rule(self) -> MatchRule:
+        """When two answers are the same."""
+        return self.settings.match_rule
+
+    def choose(self, random: Random, request: Request) -> Track:
+        """Draw the track of one live request, or take the one that its sticky header has."""
         if self.stable_weight == self.total_weight:
             return self.stable
         if self.stable_weight == 0:
             return self.candidate
-        return self.stable if random.randrange(self.total_weight) < self.stable_weight else self.candidate
+        value = request.header(self.settings.sticky_header) if self.settings.sticky_header else None
+        if value is None:
+            return self.stable if random.randrange(self.total_weight) < self.stable_weight else self.candidate
+        return self.stable if self._place(value) < self.stable_weight else self.candidate
+
+    def _place(self, value: str) -> int:
+        """Place a client among the weights: the same for a revision at all its weights, so that it moves to the candidate once at most."""
+        drawn = hashlib.blake2b(f"{self.candidate.revision}/{value}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        return int.from_bytes(drawn) * self.total_weight >> 64
 
     def other(self, track: Track) -> Track:
         """Return the track that gets the copy of a request answered by `track`."""

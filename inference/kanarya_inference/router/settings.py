@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
+from kanarya_inference.router.compare import MatchRule
+
 SETTINGS_KEY = "settings.json"
 SCHEMA_VERSION = 1
 MAXIMUM_BUCKETS = 100
@@ -62,6 +64,14 @@ class Settings(_Document, frozen=True):
     match_tolerance: Annotated[float, msgspec.Meta(ge=0)]
     fallback: Literal["None", "Unavailable", "AnyError"]
     latency_buckets_milliseconds: tuple[float, ...]
+    match_relative_tolerance: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    match_compare: Literal["Score", "Label"] = "Score"
+    sticky_header: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9-]{1,64}\Z")] | None = None
+
+    @property
+    def match_rule(self) -> MatchRule:
+        """When two answers are the same."""
+        return MatchRule(self.match_compare, self.match_tolerance, self.match_relative_tolerance)
 
     @property
     def bucket_seconds(self) -> tuple[float, ...]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Iterable
+from contextvars import ContextVar
+from functools import lru_cache
 from io import BytesIO
-from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
+from multidict import CIMultiDict
 from yarl import URL
 
 from kanarya_inference.router.caller import Caller
@@ -22,6 +26,8 @@ IDLE_SECONDS = 4.0
 ANSWER_LIMIT = 10 * 2**20
 CHUNK = 64 * 2**10
 LARGE_BODY = 2**20
+
+_CONTROL_CHARACTER = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class _Unreachable(Exception):  # noqa: N818 -- these name what happened
@@ -96,20 +102,19 @@ class Upstream:
         return Attempt(answer.outcome, self._clock() - started, answer, endpoint)
 
     async def _exchange(self, session: aiohttp.ClientSession, endpoint: Endpoint, request: Request) -> Answer:
-        connection = SimpleNamespace(reused=False)
-        url = URL(f"http://{_bracketed(endpoint.host)}:{endpoint.port}{request.target}", encoded=True)
+        _on_new_connection.set(False)
         answered = False
         endpoint.outstanding += 1
         try:
             async with session.request(
                 request.method,
-                url,
+                _url(endpoint.host, endpoint.port, request.target),
                 headers=request.headers,
                 data=_payload(request.body),
                 allow_redirects=False,
-                trace_request_ctx=connection,
             ) as response:
                 answered = True
+                _check(response)
                 body = await _whole(response)
                 if response.status == 503 and UNPROCESSED_HEADER.decode() in response.headers:
                     raise _Unprocessed("the pod is not ready")
@@ -121,7 +126,7 @@ class Upstream:
         except aiohttp.ClientPayloadError as error:
             raise _Unreachable("connection broke in the middle of the answer") from error
         except aiohttp.ClientConnectionError as error:
-            if connection.reused and not answered and not _has_begun(error):
+            if not _on_new_connection.get() and not answered and not _has_begun(error):
                 raise _Stale("connection closed before the request") from error
             raise _Unreachable("connection reset") from error
         except ValueError as error:  # invalid URLs and headers; never the answer's
@@ -139,6 +144,15 @@ def _payload(body: bytes) -> bytes | BytesIO | None:
     return body or None
 
 
+def _check(response: aiohttp.ClientResponse) -> None:
+    """Refuse a head that the client's parser lets through and that no server may pass on."""
+    if not 200 <= response.status < 600:
+        response.close()
+        raise _Unusable(f"{response.status} is no status of an answer")
+    if _CONTROL_CHARACTER.search(b"".join([value for _, value in response.raw_headers])):
+        raise _Unusable("a header has a control character in it")
+
+
 async def _whole(response: aiohttp.ClientResponse) -> bytes:
     length = response.content_length
     if length is not None and length <= ANSWER_LIMIT:
@@ -154,24 +168,17 @@ async def _whole(response: aiohttp.ClientResponse) -> bytes:
 
 def _session(*, keep_alive: bool) -> aiohttp.ClientSession:
     """Make a session that adds nothing of its own to a request and waits without limit: the attempt has its own deadline."""
-    trace = aiohttp.TraceConfig()
-
-    async def reused(_: aiohttp.ClientSession, context: Any, __: aiohttp.TraceConnectionReuseconnParams) -> None:
-        context.trace_request_ctx.reused = True
-
-    trace.on_connection_reuseconn.append(reused)
     connector = (
-        aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_SECONDS, happy_eyeballs_delay=None)
+        _Connector(limit=0, keepalive_timeout=IDLE_SECONDS, happy_eyeballs_delay=None)
         if keep_alive
-        else aiohttp.TCPConnector(limit=0, force_close=True, happy_eyeballs_delay=None)
+        else _Connector(limit=0, force_close=True, happy_eyeballs_delay=None)
     )
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
-        skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+        request_class=_PlainRequest,
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
-        trace_configs=[trace],
     )
 
 
@@ -180,5 +187,26 @@ def _has_begun(error: Exception) -> bool:
     return isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str | None)
 
 
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+@lru_cache(maxsize=4096)
+def _url(host: str, port: int, target: str) -> URL:
+    return URL(f"http://{f'[{host}]' if ':' in host else host}:{port}{target}", encoded=True)
+
+
+_on_new_connection: ContextVar[bool] = ContextVar("_on_new_connection", default=False)
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Says whether a request made a connection of its own. A trace says it too, at the cost of six signals for each request."""
+
+    async def _create_connection(self, *args: Any) -> Any:
+        _on_new_connection.set(True)
+        return await super()._create_connection(*args)
+
+
+class _PlainRequest(aiohttp.ClientRequest):
+    """A request with the client's headers alone. The client's own way to leave its headers out sorts and copies them each time."""
+
+    _NONE_ADDED = CIMultiDict[None]([("Content-Type", None)])
+
+    def update_auto_headers(self, skip_auto_headers: Iterable[str] | None) -> None:  # noqa: ARG002 -- the base's signature
+        self._skip_auto_headers = self._NONE_ADDED

@@ -38,7 +38,7 @@ class Watching:
             self._pools[service] = Pool(self._random, self._clock)
         return self._pools[service]
 
-    async def run(self, control: Control, changed: Callable[[], None]) -> None:
+    async def run(self, control: Control, changed: Callable[[], None], *, follow_route: bool = True) -> None:
         """Watch until cancelled. `changed` is called after each change of route or settings."""
 
         def route(seen: Mapping[str, Object]) -> None:
@@ -52,10 +52,10 @@ class Watching:
             changed()
 
         try:
-            await asyncio.gather(
-                self._watch(HTTPROUTES, route, name=self._rollout),
-                self._watch(CONFIGMAPS, settings, name=f"{self._rollout}-router"),
-            )
+            watches = [self._watch(CONFIGMAPS, settings, name=f"{self._rollout}-router")]
+            if follow_route:
+                watches.append(self._watch(HTTPROUTES, route, name=self._rollout))
+            await asyncio.gather(*watches)
         finally:
             self._follow(frozenset())
 

@@ -31,6 +31,7 @@ ERRORS_ORDER = "slo must be less than abort"
 MATCH_ORDER = "slo must be more than abort: more matches are better"
 ROLLBACK_AFTER = "action Rollback needs afterSeconds: how long the data may be missing"
 HOLD_AFTER = "afterSeconds does nothing with action Hold: set action to Rollback, or leave afterSeconds out"
+STICKY_MIRROR = "stickyHeader needs mirrorPercent 100: each track then has clients of its own, and only copies make the two comparable"
 DRIFT_WEIGHT = "drift.maxWeight must not be more than plan.weightTotal"
 
 
@@ -129,7 +130,11 @@ class Match(Model):
     model_config = rules(rule("self.slo > self.abort", MATCH_ORDER))
     slo: Fraction = 0.95
     abort: Fraction = 0.90
+    compare: Literal["Score", "Label"] = Field(
+        "Score", description="What two answers are compared by: scores within the tolerances, or equal labels."
+    )
     tolerance: float = Field(0.05, ge=0, le=1e6, description="Scores that differ by at most this are the same.")
+    relative_tolerance: float = Field(0.0, ge=0, le=1e6, description="Added to `tolerance`, as a share of stable's score.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -207,11 +212,21 @@ class Analysis(Model):
 class Traffic(Model):
     """How requests reach the two tracks."""
 
+    model_config = rules(rule("!has(self.stickyHeader) || self.mirrorPercent == 100", STICKY_MIRROR))
     type: Literal["MLRouter"] = "MLRouter"
     mirror_percent: int = Field(100, ge=1, le=100, description="Share of requests copied to the other track for comparison.")
     fallback: Literal["None", "Unavailable", "AnyError"] = Field(
         "Unavailable", description="When stable answers a live request after the candidate failed it."
     )
+    sticky_header: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9-]+$")] | None = Field(
+        None,
+        description="Requests with the same value in this header stay on one track and move to the candidate once. Default: each is drawn.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _require(self.sticky_header is None or self.mirror_percent == 100, STICKY_MIRROR)
+        return self
 
 
 class RolloutSpec(Model):

@@ -273,7 +273,7 @@ def stable_identity(body: Object) -> Identity | None:
 
 def settings_document(plan: Plan, stable: str, candidate: str | None, generation: int) -> dict[str, Any]:
     """Give the router's settings; see docs/reference/objects.md."""
-    latency, traffic = plan.latched.analysis.latency, plan.latched.traffic
+    latency, match, traffic = plan.latched.analysis.latency, plan.latched.analysis.match, plan.latched.traffic
     buckets = sorted({*BUCKETS_MILLISECONDS, latency.slo_milliseconds, latency.abort_milliseconds})
     return {
         "schemaVersion": 1,
@@ -285,8 +285,11 @@ def settings_document(plan: Plan, stable: str, candidate: str | None, generation
         },
         "mirrorPercent": traffic.mirror_percent,
         "mirrorTimeoutMilliseconds": 2 * latency.abort_milliseconds,
-        "matchTolerance": plan.latched.analysis.match.tolerance,
+        "matchCompare": match.compare,
+        "matchTolerance": match.tolerance,
+        "matchRelativeTolerance": match.relative_tolerance,
         "fallback": traffic.fallback,
+        "stickyHeader": traffic.sticky_header,
         "latencyBucketsMilliseconds": buckets,
     }
 

@@ -27,6 +27,10 @@ PARTIAL: dict[str, dict[str, Any]] = {
         "analysis": {"latency": {"abortMilliseconds": 500}, "errors": {"abort": 0.5}, "match": {"abort": 0.5}, "drift": {"perFeature": 1}}
     },
     "whole numbers for fractions": {"analysis": {"drift": {"overall": 1, "perFeature": 2}, "match": {"tolerance": 0}}},
+    "labels, and clients that stay": {
+        "analysis": {"match": {"compare": "Label", "relativeTolerance": 1}},
+        "traffic": {"stickyHeader": "X-User-Id"},
+    },
     "20 steps": {"plan": {"weightTotal": 20, "steps": steps(*range(1, 21))}, "analysis": {"drift": {"maxWeight": 20}}},
     "the largest plan": {"plan": {"weightTotal": 10_000, "steps": steps(1, 10_000, seconds=604_800), "maxRunSeconds": 31_536_000}},
     "exactly as long as its steps": {"plan": {"steps": steps(5, 100), "soakSeconds": 5, "maxRunSeconds": 125}},

@@ -277,6 +277,10 @@ def test_the_settings_follow_the_spec() -> None:
     assert {81, 333} <= set(ours["latencyBucketsMilliseconds"])
     assert (ours["mirrorTimeoutMilliseconds"], ours["matchTolerance"]) == (666, 0.25)
     assert (ours["mirrorPercent"], ours["fallback"]) == (7, "None")
+    assert (ours["matchCompare"], ours["matchRelativeTolerance"], ours["stickyHeader"]) == ("Score", 0, None)
+    match = {"compare": "Label", "relativeTolerance": 0.1}
+    ours = objects.settings_document(plan(analysis={"match": match}, traffic={"stickyHeader": "x-user"}), "aaa", None, 1)
+    assert (ours["matchCompare"], ours["matchRelativeTolerance"], ours["stickyHeader"]) == ("Label", 0.1, "x-user")
 
 
 def test_a_run_keeps_to_what_it_latched() -> None:

@@ -27,7 +27,7 @@ def settings_document(**changes: Any) -> dict[str, Any]:
             "candidate": {"service": "fraud-candidate", "revision": "5f6c8d"},
         },
         "mirrorPercent": 0,
-        "mirrorTimeoutMilliseconds": 240,
+        "mirrorTimeoutMilliseconds": 8000,
         "matchTolerance": 0.05,
         "fallback": "Unavailable",
         "latencyBucketsMilliseconds": BUCKETS,

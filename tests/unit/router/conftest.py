@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from kanarya_inference.router.main import serve_router
+from kanarya_inference.router.main import add_arguments, serve_router
 from kanarya_inference.serving import Drain
 from tests.unit.router.cluster import NAMESPACE, ROLLOUT, Pod, StubApi, standard_objects
 
@@ -74,7 +74,14 @@ async def rig() -> AsyncIterator[Start]:
     rigs: list[Rig] = []
 
     async def start(
-        *, stable: int = 100, candidate: int = 0, pods: int = 1, ready: bool = True, limit: float = 2.0, **settings: Any
+        *,
+        stable: int = 100,
+        candidate: int = 0,
+        pods: int = 1,
+        ready: bool = True,
+        limit: float = 2.0,
+        options: tuple[str, ...] = (),
+        **settings: Any,
     ) -> Rig:
         api = StubApi()
         made = Rig(api, aiohttp.ClientSession(), [Pod() for _ in range(pods)], [Pod() for _ in range(pods)])
@@ -85,9 +92,10 @@ async def rig() -> AsyncIterator[Start]:
             standard_objects(api, stable=stable, candidate=candidate, **settings)
         api.put_pods("fraud-stable", *(pod.address for pod in made.stable))
         api.put_pods("fraud-candidate", *(pod.address for pod in made.candidate))
-        args = argparse.Namespace(
-            namespace=NAMESPACE, rollout=ROLLOUT, port=0, metrics_port=0, request_timeout_seconds=limit, drain_seconds=0.0
-        )
+        parser = argparse.ArgumentParser()
+        add_arguments(parser)
+        limits = ("--request-timeout-seconds", str(limit), "--drain-seconds", "0")
+        args = parser.parse_args(["--namespace", NAMESPACE, "--rollout", ROLLOUT, "--port", "0", "--metrics-port", "0", *limits, *options])
         started = asyncio.Event()
 
         def on_started(ports: list[int]) -> None:

@@ -8,6 +8,7 @@ import pytest
 from kanarya_inference.router.control import Control
 from kanarya_inference.router.endpoints import Pool
 from kanarya_inference.router.metrics import RouterMetrics
+from kanarya_inference.router.model import Request
 from tests.unit.router.cluster import ROLLOUT, backend, configmap, no_candidate, route, settings_document
 
 
@@ -156,13 +157,67 @@ def test_services_of_both_tracks_are_watched(control: Control) -> None:
     assert control.services == {"fraud-stable", "fraud-candidate"}
 
 
+REQUEST = Request("POST", "/", [], b"")
+
+
 def test_weights_are_drawn_as_given(control: Control) -> None:
     control.see_settings(configmap())
     control.see_route(route(999, 1))
     assert control.plan is not None
     random = Random(3)
-    drawn = sum(control.plan.choose(random) is control.plan.candidate for _ in range(100_000))
+    drawn = sum(control.plan.choose(random, REQUEST) is control.plan.candidate for _ in range(100_000))
     assert 70 <= drawn <= 130
     control.see_route(route(100, 0, generation=2))
     plan = control.plan
-    assert all(plan.choose(random) is plan.stable for _ in range(1000))
+    assert all(plan.choose(random, REQUEST) is plan.stable for _ in range(1000))
+
+
+def test_a_sticky_client_moves_to_the_candidate_once_and_stays(control: Control) -> None:
+    clients = [Request("POST", "/", [("X-User", f"client-{number}")], b"") for number in range(4000)]
+    random = Random(3)
+
+    def on_candidate(weight: int, generation: int, header: str | None = "x-user") -> set[int]:
+        control.see_settings(configmap(stickyHeader=header))
+        control.see_route(route(100 - weight, weight, generation=generation))
+        plan = control.plan
+        assert plan is not None
+        return {number for number, client in enumerate(clients) if plan.choose(random, client) is plan.candidate}
+
+    five, again, half, whole = on_candidate(5, 1), on_candidate(5, 2), on_candidate(50, 3), on_candidate(100, 4)
+    assert 150 <= len(five) <= 250, "5 % of 4,000, 3.6 standard deviations"
+    assert five == again
+    assert five < half
+    assert len(whole) == 4000
+    assert on_candidate(0, 5) == set()
+    assert on_candidate(5, 6, header=None) != on_candidate(5, 7, header=None)
+    control.see_settings(configmap(stickyHeader="x-user", tracks=_other_candidate()))
+    plan = control.plan
+    assert plan is not None
+    another = {number for number, client in enumerate(clients) if plan.choose(random, client) is plan.candidate}
+    assert len(another - five) > len(another) / 2, "another revision begins with other clients"
+
+
+def test_clients_without_the_sticky_header_are_drawn(control: Control) -> None:
+    control.see_settings(configmap(stickyHeader="x-user"))
+    control.see_route(route(50, 50))
+    assert control.plan is not None
+    random = Random(3)
+    assert 350 <= sum(control.plan.choose(random, REQUEST) is control.plan.candidate for _ in range(1000)) <= 650
+
+
+def _other_candidate() -> dict[str, object]:
+    return {"stable": {"service": "fraud-stable", "revision": "7d4b9c"}, "candidate": {"service": "fraud-candidate", "revision": "other"}}
+
+
+def test_compare_only_needs_no_route() -> None:
+    clock = Clock()
+    pools: dict[str, Pool] = {}
+    metrics = RouterMetrics(ROLLOUT, clock)
+    control = Control(ROLLOUT, lambda name: pools.setdefault(name, Pool(Random(1), clock)), metrics, clock, compare_only=True)
+    control.see_settings(configmap(routeGeneration=7))
+    assert control.plan is not None
+    assert (control.plan.candidate.revision, control.plan.stable_weight, control.plan.total_weight) == ("5f6c8d", 1, 1)
+    assert control.verdict is None, "the gateway reports on the route"
+    assert b"kanarya_router_weight{" not in metrics.render()
+    control.see_settings(configmap(**no_candidate()))
+    assert control.plan.candidate.revision is None

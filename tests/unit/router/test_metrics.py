@@ -8,6 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from kanarya_inference.router.breaker import Breaker
 from kanarya_inference.router.metrics import GRACE_SECONDS, RouterMetrics
 from kanarya_inference.router.model import Attempt
 from kanarya_inference.router.settings import Settings, read_settings
@@ -97,7 +98,7 @@ def test_timeouts_are_above_every_bucket(metrics: RouterMetrics, seconds: float)
 
 def test_left_revision_goes_after_the_grace(metrics: RouterMetrics, clock: Clock) -> None:
     metrics.follow(settings())
-    metrics.watch_breaker("candidate", "5f6c8d", lambda: True)
+    metrics.watch_breaker("candidate", "5f6c8d", Breaker(clock))
     gone = metrics.series("candidate", "5f6c8d")
     metrics.follow(settings("next"))
     clock.now += GRACE_SECONDS - 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import UTC, datetime
 from functools import partial
 from random import Random
 from typing import Any, cast
@@ -16,7 +17,9 @@ from kanarya_inference.router.breaker import Breaker
 from kanarya_inference.router.endpoints import Pool
 from kanarya_inference.router.metrics import RouterMetrics
 from kanarya_inference.router.mirror import Mirror
+from kanarya_inference.router.mismatches import Mismatches
 from kanarya_inference.router.model import Answer, Attempt, Request
+from kanarya_inference.router.pairs import Pairs
 from kanarya_inference.router.plan import Plan, Track
 from kanarya_inference.router.settings import read_settings
 from kanarya_inference.router.upstream import Upstream
@@ -154,6 +157,11 @@ class _Hanging:
         return Attempt("success", 0.001, Answer(200, (), b'{"score": 0.5}'))
 
 
+def _mirror(upstream: _Hanging, clock: _Clock) -> Mirror:
+    mismatches = Mismatches(inputs=False, clock=clock, now=lambda: datetime.now(UTC))
+    return Mirror(cast("Upstream", upstream), Pairs(Random(1), mismatches), Random(1), clock)
+
+
 class _Clock:
     now = 100.0
 
@@ -186,7 +194,7 @@ def _count(plan: Plan, outcome: Any) -> float:
 
 async def test_queue_is_bounded_and_the_rest_dropped() -> None:
     clock, upstream = _Clock(), _Hanging()
-    plan, mirror = _plan(clock), Mirror(cast("Upstream", upstream), Random(1), clock)
+    plan, mirror = _plan(clock), _mirror(upstream, clock)
     for _ in range(mirror_module.IN_FLIGHT_LIMIT + mirror_module.QUEUE_LIMIT + 7):
         _offer(mirror, plan)
     await asyncio.sleep(0)
@@ -202,7 +210,7 @@ async def test_queue_is_bounded_and_the_rest_dropped() -> None:
 async def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mirror_module, "HELD_BYTES_LIMIT", 1000)
     clock, upstream = _Clock(), _Hanging()
-    plan, mirror = _plan(clock), Mirror(cast("Upstream", upstream), Random(1), clock)
+    plan, mirror = _plan(clock), _mirror(upstream, clock)
     for _ in range(3):
         _offer(mirror, plan, b"x" * 480)
     assert _count(plan, "dropped") == 1
@@ -216,7 +224,7 @@ async def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_new_candidate_has_time_to_show_its_first_pod() -> None:
     clock, upstream = _Clock(), _Hanging()
-    plan, mirror = _plan(clock, ready=False), Mirror(cast("Upstream", upstream), Random(1), clock)
+    plan, mirror = _plan(clock, ready=False), _mirror(upstream, clock)
     _offer(mirror, plan)
     await asyncio.sleep(0)
     assert upstream.attempts == 0

@@ -12,7 +12,7 @@ from aiohttp import web
 from yarl import URL
 
 from kanarya.cluster.port import CONFIGMAPS, HTTPROUTES
-from kanarya_inference.router import proxy
+from kanarya_inference.router import intake
 from tests.unit.router.cluster import Pod, configmap, no_candidate, route
 from tests.unit.router.conftest import Rig, Start, eventually
 
@@ -251,7 +251,7 @@ async def test_answer_that_is_not_http_is_a_server_error(rig: Start) -> None:
 
 async def test_body_above_the_limit(rig: Start) -> None:
     router = await rig()
-    large = b"x" * (proxy.BODY_LIMIT + 1)
+    large = b"x" * (intake.BODY_LIMIT + 1)
     async with router.client.post(router.url, data=BytesIO(large)) as response:
         assert response.status == 413
     async with router.client.post(router.url, data=_chunks(large)) as response:
@@ -259,7 +259,7 @@ async def test_body_above_the_limit(rig: Start) -> None:
     assert router.stable[0].requests == []
     async with router.client.post(router.url, data=BytesIO(large[:-1])) as response:
         assert response.status == 200
-    assert len(router.stable[0].requests[0][2]) == proxy.BODY_LIMIT
+    assert len(router.stable[0].requests[0][2]) == intake.BODY_LIMIT
 
 
 async def test_client_that_leaves_cancels_the_attempt(rig: Start) -> None:
