@@ -82,3 +82,27 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
   resources: [events]
   verbs: [create, patch]
 {{- end -}}
+
+{{/* The operator's configuration: the values under `sources` without those that are empty or only the chart's. */}}
+{{- define "kanarya.config" -}}
+{{- $sources := dict -}}
+{{- range $name, $source := .Values.sources -}}
+{{- $given := dict -}}
+{{- range $key, $value := omit $source "mount" -}}
+{{- if $value -}}
+{{- $_ := set $given $key $value -}}
+{{- end -}}
+{{- end -}}
+{{- $_ := set $sources $name $given -}}
+{{- end -}}
+{{- dict "sources" $sources | toYaml -}}
+{{- end -}}
+
+{{/* Name of the volume of a source: at most 63 characters, as volumes have it. */}}
+{{- define "kanarya.sourceVolume" -}}
+{{- if gt (len .) 56 -}}
+source-{{ trunc 39 . }}-{{ sha256sum . | trunc 16 }}
+{{- else -}}
+source-{{ . }}
+{{- end -}}
+{{- end -}}

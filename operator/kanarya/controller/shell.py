@@ -171,7 +171,7 @@ async def run(options: Options) -> int:
     gc.set_threshold(50_000, 20, 20)
     api = await KubernetesApi.connect(kubeconfig=options.kubeconfig, context=options.context)
     metrics = Metrics()
-    sources = {name: PrometheusSource(config) for name, config in options.config.sources.items()}
+    sources = {name: PrometheusSource(config, name=name) for name, config in options.config.sources.items()}
     telemetry = {name: Collector(source, time.time) for name, source in sources.items()}
     reconciler = Reconciler(
         api,

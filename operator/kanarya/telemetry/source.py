@@ -10,18 +10,23 @@ import asyncio
 import email.utils
 import itertools
 import json
+import logging
 import math
+import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 import httpx
-from pydantic import BaseModel, ConfigDict, Field, field_validator
-from pydantic.alias_generators import to_camel
 
+from kanarya.telemetry.access import Access, FileProblem
+from kanarya.telemetry.configuration import SourceConfig
 from kanarya.telemetry.look import STALE_SCRAPES, STALE_SLACK_SECONDS
+
+__all__ = ["PrometheusSource", "Series", "SourceConfig", "SourceError"]
+
+log = logging.getLogger(__name__)
 
 MAX_BYTES = 32 * 1024 * 1024
 """The largest answer that is read. A larger one is a failure, never half an answer."""
@@ -32,7 +37,21 @@ MAX_SKEW_SECONDS = 10.0
 DATE_SECONDS = 1.0
 """The server's clock is known to whole seconds."""
 
-Failure = Literal["timeout", "unreachable", "redirect", "4xx", "5xx", "too_large", "bad_answer", "clock"]
+Failure = Literal[
+    "files", "tls", "timeout", "unreachable", "redirect", "unauthorized", "busy", "4xx", "5xx", "too_large", "bad_answer", "clock"
+]
+
+_UNTRUSTED = {
+    9: "is not valid yet",
+    10: "has expired",
+    18: "is self-signed, and not in caFile",
+    19: "is not signed by an authority that is trusted here: is caFile right?",
+    20: "is not signed by an authority that is trusted here: is caFile right?",
+    21: "is not signed by an authority that is trusted here: is caFile right?",
+    62: "is for another name than that in url: is serverName needed?",
+    64: "is for another address than that in url: is serverName needed?",
+}
+"""OpenSSL's codes for why a certificate is not accepted (`X509_V_ERR_*`)."""
 
 
 class SourceError(Exception):
@@ -49,31 +68,6 @@ class SourceError(Exception):
         self.failure: Failure = failure
 
 
-class SourceConfig(BaseModel):
-    """A Prometheus as the operator's configuration names it.
-
-    `url` is the base, with a path if Prometheus is served under one; `scrape_interval_seconds` is how often it reads pods.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
-
-    url: str = Field(max_length=2048)
-    scrape_interval_seconds: float = Field(gt=0, le=300, allow_inf_nan=False)
-    timeout_seconds: float = Field(default=5.0, gt=0, le=60, allow_inf_nan=False)
-
-    @field_validator("url")
-    @classmethod
-    def _plain_http_address(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError("url must be an address that starts with http:// or https://")
-        if parts.username is not None or parts.password is not None:
-            raise ValueError("url must not hold credentials: it stands in logs and configuration")
-        if parts.query or parts.fragment:
-            raise ValueError("url must be the base address of Prometheus, without ? or #")
-        return value.rstrip("/")
-
-
 @dataclass(frozen=True)
 class Series:
     """One time series: its labels (with `__name__`), and samples as (epoch seconds, value), oldest first, times rising."""
@@ -85,23 +79,28 @@ class Series:
 class PrometheusSource:
     """Range vectors from one Prometheus.
 
-    Give `client` to share or to replace the HTTP client (it is then not closed here); `wall` is the clock that is compared with the
-    server's `Date`.
+    Give `client` to share or to replace the HTTP client (it is then not closed here, and its TLS settings are its own); `wall` is the
+    clock that is compared with the server's `Date`; `name` is what the configuration calls this source.
     """
 
-    def __init__(self, config: SourceConfig, client: httpx.AsyncClient | None = None, *, wall: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        config: SourceConfig,
+        client: httpx.AsyncClient | None = None,
+        *,
+        wall: Callable[[], float] = time.time,
+        name: str = "default",
+    ) -> None:
         self.config = config
+        self.name = name
         self.clock_ahead = 0.0
         """At least so many seconds our clock is ahead of the server's, by its last answer."""
         self._latest = self._steady_from = -math.inf
         self.clock_behind = 0.0
         """At most so many seconds our clock is behind the server's, once the answer shows that it is behind at all."""
         self._wall = wall
-        self._owned = client is None
-        # No proxies and no netrc from the environment: the address is meant as it stands.
-        self._client = client or httpx.AsyncClient(
-            trust_env=False, limits=httpx.Limits(max_connections=4, max_keepalive_connections=2, keepalive_expiry=60)
-        )
+        self._access = Access(config, client)
+        self._logged: Failure | None = None
 
     async def query(self, promql: str, at: float) -> list[Series]:
         """Evaluate `promql`, a range vector selector such as `up[20s]`, at the time `at` (epoch seconds).
@@ -112,26 +111,37 @@ class PrometheusSource:
             For everything that keeps the answer from being used. `timeoutSeconds` bounds the whole call.
         """
         try:
-            async with asyncio.timeout(self.config.timeout_seconds):
-                body = await self._post(promql, at)
+            series = _parse(await self._ask(promql, at))
+        except SourceError as error:
+            self._note(error)
+            raise
+        self._note(None)
+        return series
+
+    async def _ask(self, promql: str, at: float) -> bytes:
+        try:
+            async with asyncio.timeout(self.config.timeout_seconds), self._access.client() as client:
+                return await self._post(client, promql, at)
+        except FileProblem as problem:
+            raise SourceError("files", f"Source {self.name}: {problem}.") from problem
         except (TimeoutError, httpx.TimeoutException) as error:
             raise SourceError("timeout", f"Prometheus gave no full answer in {self.config.timeout_seconds:g} s.") from error
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, RuntimeError) as error:
             # RuntimeError: the client says so when it is closed under a running request.
-            raise SourceError("unreachable", f"Prometheus cannot be reached ({type(error).__name__}).") from error
-        return _parse(body)
+            raise self._unreachable(error) from error
 
-    async def _post(self, promql: str, at: float) -> bytes:
+    async def _post(self, client: httpx.AsyncClient, promql: str, at: float) -> bytes:
         timeout = self.config.timeout_seconds
         sent = self._wall()
-        async with self._client.stream(
+        async with client.stream(
             "POST",
             f"{self.config.url}/api/v1/query",
             data={"query": promql, "time": f"{at:.3f}", "timeout": f"{math.ceil(timeout * 1000)}ms"},
             # Packed bodies could unpack to far more than was counted.
-            headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+            headers={**self._access.headers(), "Accept": "application/json", "Accept-Encoding": "identity"},
             timeout=timeout,
             follow_redirects=False,
+            extensions=self._access.extensions,
         ) as response:
             self._check_status(response)
             self._compare_clocks(response.headers.get("Date"), sent, self._wall())
@@ -142,11 +152,36 @@ class PrometheusSource:
                     raise SourceError("too_large", f"The answer of Prometheus is larger than {MAX_BYTES // 1024**2} MiB.")
             return bytes(body)
 
+    def _unreachable(self, error: Exception) -> SourceError:
+        refused = _tls_error(error)
+        if isinstance(refused, ssl.SSLCertVerificationError):
+            why = _UNTRUSTED.get(refused.verify_code, f"was not accepted (OpenSSL's code {refused.verify_code})")
+            return SourceError("tls", f"Source {self.name}: the certificate of Prometheus {why}.")
+        if refused is not None and not isinstance(refused, ssl.SSLEOFError):
+            hint = "is a client certificate wanted, or http instead of https?"
+            return SourceError("tls", f"Source {self.name}: no TLS connection to Prometheus could be made: {hint}")
+        return SourceError("unreachable", f"Prometheus cannot be reached ({type(error).__name__}).")
+
+    def _note(self, error: SourceError | None) -> None:
+        """Log when a source goes down, in another way than before, and when it is back."""
+        failure = None if error is None else error.failure
+        if failure == self._logged:
+            return
+        self._logged = failure
+        if error is None:
+            log.info("source %s answers again", self.name)
+        else:
+            log.warning("source %s counts as down: %s", self.name, error)
+
     @staticmethod
     def _check_status(response: httpx.Response) -> None:
         status = response.status_code
         if 300 <= status < 400:
             raise SourceError("redirect", f"Prometheus answered with a redirect ({status}), which is not followed.")
+        if status in {401, 403, 407}:
+            raise SourceError("unauthorized", f"Prometheus did not accept the credentials or the tenant ({status}).")
+        if status == 429:
+            raise SourceError("busy", "Prometheus is asked more often than it allows (429).")
         if 400 <= status < 500:
             raise SourceError("4xx", f"Prometheus refused the query ({status}).")
         if status >= 500:
@@ -184,8 +219,17 @@ class PrometheusSource:
 
     async def close(self) -> None:
         """Give up connections."""
-        if self._owned:
-            await self._client.aclose()
+        await self._access.close()
+
+
+def _tls_error(error: BaseException) -> ssl.SSLError | None:
+    """Find what an exception of the HTTP client came from."""
+    seen: BaseException | None = error
+    for _ in range(10):
+        if seen is None or isinstance(seen, ssl.SSLError):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return None
 
 
 def _parse(body: bytes) -> list[Series]:

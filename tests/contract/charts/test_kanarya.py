@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -31,6 +32,43 @@ def test_the_operator_reads_the_configuration(helm: Helm, tmp_path: Path) -> Non
     (volume,) = [volume for volume in spec["volumes"] if volume["name"] == "config"]
     assert volume["configMap"]["name"] == config_map["metadata"]["name"]
     assert {"name": "config", "mountPath": "/etc/kanarya", "readOnly": True} in spec["containers"][0]["volumeMounts"]
+
+
+def test_a_source_gets_its_files_from_secrets_that_may_come_late(helm: Helm, tmp_path: Path) -> None:
+    folder = "/etc/kanarya-sources/default"
+    source: dict[str, Any] = {
+        "url": "https://mimir",
+        "scrapeIntervalSeconds": 5,
+        "caFile": f"{folder}/ca.crt",
+        "bearerTokenFile": f"{folder}/token",
+        "headers": {"X-Scope-OrgID": "fraud-team"},
+        "mount": [
+            {"secret": {"name": "mimir", "items": [{"key": "t", "path": "token"}]}},
+            {"configMap": {"name": "internal-ca"}},
+            {"serviceAccountToken": {"path": "own", "audience": "thanos"}},
+        ],
+    }
+    long = "a" * 63
+    objects = helm.template(KANARYA, {"sources": {"default": source, long: {**source, "mount": source["mount"][:1]}}})
+    path = tmp_path / "config.yaml"
+    path.write_text(objects.one("ConfigMap")["data"]["config.yaml"])
+    read = load_config(path).sources["default"]
+    assert (read.ca_file, read.bearer_token_file, read.headers, read.key_file) == (
+        f"{folder}/ca.crt", f"{folder}/token", {"X-Scope-OrgID": "fraud-team"}, None,
+    )  # fmt: skip
+
+    spec = objects.one("Deployment")["spec"]["template"]["spec"]
+    volumes = {volume["name"]: volume["projected"]["sources"] for volume in spec["volumes"] if "projected" in volume}
+    assert volumes["source-default"] == [
+        {"secret": {"name": "mimir", "optional": True, "items": [{"key": "t", "path": "token"}]}},
+        {"configMap": {"name": "internal-ca", "optional": True}},
+        {"serviceAccountToken": {"path": "own", "audience": "thanos"}},
+    ]
+    assert len(volumes) == 2
+    assert all(len(name) <= 63 for name in volumes)
+    mounts = {mount["name"]: mount for mount in spec["containers"][0]["volumeMounts"]}
+    assert mounts["source-default"] == {"name": "source-default", "mountPath": folder, "readOnly": True}
+    assert set(mounts) >= set(volumes)
 
 
 def test_a_new_configuration_is_a_new_pod(helm: Helm) -> None:

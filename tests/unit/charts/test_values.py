@@ -85,5 +85,29 @@ def test_rollout_spec_has_the_resources_fields() -> None:
 def test_sources_have_the_fields_that_the_operator_reads() -> None:
     source = Chart("kanarya").schema["properties"]["sources"]["additionalProperties"]
     fields = SourceConfig.model_json_schema(by_alias=True)
-    assert set(source["properties"]) == set(fields["properties"])
+    assert set(source["properties"]) - {"mount"} == set(fields["properties"])
     assert source["required"] == fields["required"]
+
+
+def test_a_source_behind_tls_takes_files_and_no_secrets() -> None:
+    validator = jsonschema.Draft7Validator(Chart("kanarya").schema)
+
+    def faults(**source: Any) -> list[str]:
+        values = {"sources": {"default": {"url": "https://prometheus", "scrapeIntervalSeconds": 5, **source}}}
+        return [error.message for error in validator.iter_errors(values)]
+
+    token = {"serviceAccountToken": {"path": "token", "audience": "thanos", "expirationSeconds": 600}}
+    assert (
+        faults(caFile="/ca", headers={"X-Scope-OrgID": "a"}, mount=[{"secret": {"name": "x"}}, {"configMap": {"name": "y"}}, token]) == []
+    )
+    refused: list[dict[str, Any]] = [
+        {"bearerToken": "secret"},
+        {"password": "secret"},
+        {"insecureSkipVerify": True},
+        {"caFile": "ca.pem"},
+        {"mount": [{"secret": {"name": "x"}, "configMap": {"name": "y"}}]},
+        {"mount": [{"hostPath": {"path": "/"}}]},
+        {"mount": [{"secret": {}}]},
+    ]
+    for wrong in refused:
+        assert faults(**wrong), wrong
