@@ -17,6 +17,7 @@ MISSING = {
     "sourceDown": {"action": "Rollback", "afterSeconds": 60},
 }
 ANALYSIS = {
+    "method": "Threshold",
     "intervalSeconds": 2,
     "minSamples": 50,
     "errors": {"slo": 0.04, "abort": 0.08},
