@@ -7,6 +7,7 @@ from random import Random
 from typing import Any
 
 from kanarya.cluster.execute import FAULT_POINTS
+from tests.world.service import merged
 from tests.world.story import Event, Story
 from tests.world.traffic import Model
 
@@ -129,6 +130,11 @@ def _spec_change(random: Random) -> dict[str, Any]:
     )
 
 
+def _method(seed: int) -> str:
+    """Choose how is judged, by a stream of its own: all else of a story does not depend on it."""
+    return Random(f"{seed} method").choice(("Sequential", "Threshold"))
+
+
 def story(seed: int) -> Story:
     """Tell the story of a seed."""
     random = Random(seed)
@@ -147,7 +153,7 @@ def story(seed: int) -> Story:
     return Story(
         seed,
         tuple(sorted(events, key=lambda event: event.at)),
-        spec=random.choice(PLANS),
+        spec=merged(random.choice(PLANS), {"analysis": {"method": _method(seed)}}),
         models=models,
         rate=random.choice((15.0, 30.0, 60.0)),
         scrape=random.choice((1.0, 2.0, 5.0)),

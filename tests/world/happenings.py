@@ -184,6 +184,8 @@ class Happenings(ForeignHands):
         """Clocks are set: those of the whole cluster, or the operator's alone."""
         if whose == "all":
             self._world.node_offset += by
+            if by < 0:
+                self._oracle.touch("clocks back")
         else:
             self._world.operator_offset += by
         self._oracle.touch("clock")

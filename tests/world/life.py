@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from time import process_time
 
 from kanarya.cluster import names
+from kanarya.cluster.port import ROLLOUTS
 from tests.world import loop
 from tests.world.happenings import Happenings, happen, heal, label_all
 from tests.world.oracle.overdue import TICK_SECONDS
+from tests.world.service import NAME
 from tests.world.story import Story
 from tests.world.traffic import Model
 from tests.world.world import World
@@ -132,7 +134,7 @@ def _ended(world: World) -> str:
     wanted, sound = world.revision(world.desired), _is_sound(world)
     if document["stable"]["revision"] == wanted:
         return "promoted"
-    if document.get("rejected") == wanted and (not sound or world.story.spec.get("mode") == "Observe"):
+    if document.get("rejected") == wanted and not _retrying(world) and (not sound or world.story.spec.get("mode") == "Observe"):
         return "taken back"
     return ""
 
@@ -162,7 +164,14 @@ def _is_sound(world: World) -> bool:
 
 def _rejected(world: World) -> bool:
     document = world.checkpoint()
-    return not document.get("run") and world.weight() == 0 and document.get("rejected") == world.revision(world.desired)
+    over = not document.get("run") and world.weight() == 0 and document.get("rejected") == world.revision(world.desired)
+    return over and not _retrying(world)
+
+
+def _retrying(world: World) -> bool:
+    """Whether somebody has asked for another run of the last one's revision, which has still to begin."""
+    annotations = (world.api.peek(ROLLOUTS, NAME) or {"metadata": {}})["metadata"].get("annotations", {})
+    return bool(annotations.get(names.RETRY, "-") == world.checkpoint().get("lastRun"))
 
 
 async def _after(world: World, ended: str) -> str:

@@ -48,7 +48,7 @@ class Scrape:
 
 @dataclass(frozen=True)
 class Read:
-    """What one query showed of the candidate's requests: when its newest sample was really taken, and what was wrong with the answer."""
+    """What a query showed of the candidate's requests: when its newest sample that counts was really taken, and what was wrong with it."""
 
     at: float
     newest: dict[str, float]
@@ -164,15 +164,15 @@ class Prometheus:
             found.append(Series(stored.labels, tuple(zip(stored.times[begin:end], values, strict=True))))
             if stored.labels.get("track") == "candidate" and stored.labels["__name__"].endswith("_bucket"):
                 revision = stored.labels["revision"]
-                newest[revision] = max(newest.get(revision, 0.0), stored.truly[end - 1])
-                if old_enough > 0 and math.isnan(values[old_enough - 1]) and math.isnan(values[-1]):
+                if old_enough == 0:
+                    continue
+                last = begin + old_enough - 1
+                newest[revision] = max(newest.get(revision, 0.0), stored.truly[last])
+                recent = stored.times[last] > at - LAG_SECONDS - self.config.scrape_interval_seconds
+                if recent and math.isnan(values[old_enough - 1]) and math.isnan(values[-1]):
                     spoiled = "not a number"
-                elif (
-                    stored.labels["job"] == "again"
-                    and old_enough > 1
-                    and stored.times[begin + old_enough - 1] > at - LAG_SECONDS - self.config.scrape_interval_seconds
-                ):
-                    twice = max(twice, stored.truly[begin + old_enough - 1])
+                elif recent and stored.labels["job"] == "again" and old_enough > 1:
+                    twice = max(twice, stored.truly[last])
         return found, Read(self._now(), newest, spoiled, twice)
 
 
@@ -207,26 +207,27 @@ class Connection:
             await asyncio.sleep(self._random.uniform(0.5, 4.5))
         if trouble == "hanging":
             await asyncio.sleep(self.config.timeout_seconds)
-            raise self._failed(SourceError("timeout", "Prometheus gave no full answer in 5 s."))
+            raise self._failed(promql, SourceError("timeout", "Prometheus gave no full answer in 5 s."))
         if trouble == "refused":
-            raise self._failed(SourceError("unreachable", "Prometheus cannot be reached (ConnectError)."))
+            raise self._failed(promql, SourceError("unreachable", "Prometheus cannot be reached (ConnectError)."))
         if trouble == "failing":
-            raise self._failed(SourceError("5xx", "Prometheus failed to answer the query (503)."))
+            raise self._failed(promql, SourceError("5xx", "Prometheus failed to answer the query (503)."))
         series, read = self._server.select(promql, at)
         try:
             self._clocks._compare_clocks(formatdate(self._server_clock(), usegmt=True), sent, self._clock())
         except SourceError as error:
-            raise self._failed(error) from None
+            raise self._failed(promql, error) from None
         self.clock_ahead, self.clock_behind = self._clocks.clock_ahead, self._clocks.clock_behind
         if trouble == "empty":
             series, read = [], Read(read.at, {}, "empty")
-        if "kanarya_request" in promql:
+        if _of_requests(promql):
             self._told(read)
         self._between("after a query")
         return series
 
-    def _failed(self, error: SourceError) -> SourceError:
-        self._told(Read(self._server._now(), {}, error.failure))
+    def _failed(self, promql: str, error: SourceError) -> SourceError:
+        if _of_requests(promql):
+            self._told(Read(self._server._now(), {}, error.failure))
         self._between("after a query")
         return error
 
@@ -234,6 +235,11 @@ class Connection:
 
 
 _NO_CLIENT: Any = object()
+
+
+def _of_requests(promql: str) -> bool:
+    """Whether the answer is what a rise rests on; drift is read apart, and holds back promotion alone."""
+    return "kanarya_request" in promql
 
 
 def _matching(inside: str, every: list[Stored]) -> list[Stored]:

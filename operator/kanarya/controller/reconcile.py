@@ -29,7 +29,7 @@ from kanarya.decision.actions import LowerWeight, Notice, RaiseWeight
 from kanarya.decision.counts import Reading
 from kanarya.decision.draft import Decision
 from kanarya.decision.ending import requested_ending
-from kanarya.decision.lifecycle import begun, decide, raised, recover, set_forward
+from kanarya.decision.lifecycle import begun, decide, lowered, raised, recover, set_forward
 from kanarya.decision.state import Run, Stage, State
 from kanarya.decision.world import World
 from kanarya.telemetry.collector import ReadRequest
@@ -72,6 +72,8 @@ class Memory:
     told_at: float = 0.0
     looked: tuple[float, float] | None = None
     """When the last pass looked, by the clock and by one that is never set."""
+    lowering: bool = False
+    """A lower weight was being written and there was no answer: it may have come any time since."""
     problem: str = ""
     """What was wrong with the checkpoint, until it is told: a weight may have to go down first."""
 
@@ -256,7 +258,9 @@ class Reconciler:
         stepped = 0.0 if memory.looked is None else (now - memory.looked[0]) - (steady - memory.looked[1])
         memory.looked = now, steady
         if stepped > CLOCK_STEP_SECONDS:
-            state = set_forward(state, now)
+            state = set_forward(state, now, stepped)
+        if memory.lowering:
+            state, memory.lowering = lowered(state, now), False
         self._started, memory.saved_at, memory.told_at = min(self._started, now), min(memory.saved_at, now), min(memory.told_at, now)
         return begun(state, now)
 
@@ -314,7 +318,11 @@ class Reconciler:
         raising = next((action for action in decision.actions if isinstance(action, RaiseWeight)), None)
         for action in decision.actions:
             if isinstance(action, LowerWeight):
+                memory.lowering = lowering
                 await self._executor.carry_out(plan, view, action)
+                state, memory.lowering = lowered(state, self._clock()), False
+        if lowering:
+            memory.state = state
         for action in decision.actions:
             if not isinstance(action, LowerWeight | RaiseWeight):
                 async with self._turns.take(_patience(memory)):

@@ -125,6 +125,8 @@ class Reading:
         One sentence for people about the worst of `missing`; empty when nothing is missing.
     history_lost
         The source's samples do not reach back to the watermark, or not without a gap: the span's counts must begin again.
+    newest_counted
+        Time stamp of the newest sample of the candidate's series up to `until`, None when there is none.
     """
 
     until: float
@@ -135,6 +137,7 @@ class Reading:
     missing: Mapping[str, Missing] = field(default_factory=dict)
     detail: str = ""
     history_lost: bool = False
+    newest_counted: float | None = None
 
 
 def attempts_json(attempts: Attempts) -> dict[str, Any]:

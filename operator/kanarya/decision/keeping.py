@@ -33,8 +33,8 @@ def keep_route(draft: Draft) -> bool:
     if actual < run.weight and not (run.stage is Stage.PROMOTING and switched):
         draft.update(run=cut(run, actual, draft.now, switched=switched))
         return True
-    if actual > run.weight:  # the next rise needs samples newer than this; what was counted of the candidate still stands
-        draft.update_run(weight_since=draft.now, watermark=draft.now)
+    if actual > run.weight:  # the next rise needs samples newer than this; counting goes on, however often somebody does it
+        draft.update_run(proof_since=draft.now)
     return False
 
 

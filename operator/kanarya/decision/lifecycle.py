@@ -66,6 +66,7 @@ def begun(state: State, now: float) -> State:
     times = (
         "started",
         "weight_since",
+        "proof_since",
         "step_since",
         "watermark",
         "drift_since",
@@ -82,13 +83,25 @@ def begun(state: State, now: float) -> State:
     return state.model_copy(update={"run": run.model_copy(update=ahead)}) if ahead else state
 
 
-def set_forward(state: State, now: float) -> State:
-    """Give the state after the clock was set forward: what was noted by a slow clock lies earlier than it was.
+def set_forward(state: State, now: float, seconds: float) -> State:
+    """Give the state after the clock was set forward by so many seconds: what was noted by a slow clock lies earlier than it was.
 
-    The next rise needs samples newer than this; what was counted of the candidate still stands.
+    The next rise needs samples newer than this. What was counted still stands, and counting goes on from there; only where the next
+    samples may be from before the weight changed, it begins again.
     """
     run = state.run
-    return state if run is None else state.model_copy(update={"run": run.model_copy(update={"weight_since": now, "watermark": now})})
+    if run is None:
+        return state
+    changes: dict[str, Any] = {"proof_since": now}
+    if run.weight_since + seconds > run.watermark:
+        changes |= {"weight_since": now, "watermark": now, **run.anew()}
+    return state.model_copy(update={"run": run.model_copy(update=changes)})
+
+
+def lowered(state: State, now: float) -> State:
+    """Give the state once a lower weight is on the route: the next rise needs samples newer than this, not than the decision."""
+    run = state.run
+    return state if run is None else state.model_copy(update={"run": run.model_copy(update={"proof_since": max(run.proof_since, now)})})
 
 
 def recover(state: State, world: World, now: float) -> State:

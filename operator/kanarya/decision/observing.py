@@ -97,8 +97,10 @@ def _policy_of(reason: str) -> str:
 
 
 def fresh(draft: Draft) -> bool:
-    """Whether this look's own samples are newer than the process and than the weight they are to speak for."""
+    """Whether the samples that this look goes by are newer than the process and than the weight they are to speak for."""
     reading, run = draft.world.reading, draft.run
-    if reading is None or reading.newest is None or ALL in reading.missing or reading.history_lost:
+    if reading is None or reading.newest_counted is None or ALL in reading.missing or reading.history_lost:
         return False
-    return min(reading.newest, reading.until) > max(draft.world.started, run.weight_since)
+    if reading.newest_counted <= run.proof_since:
+        return False
+    return reading.newest_counted > max(draft.world.started, run.weight_since)

@@ -110,6 +110,7 @@ def _odd_run(state: State, run: Run, now: float) -> Problems:
     times = [run.started, run.weight_since, run.step_since, run.watermark, run.drift_since, run.drift_watermark, run.checked]
     times += [
         *run.missing_since.values(),
+        run.proof_since,
         run.within_since or 0.0,
         run.unready_since or 0.0,
         run.sampled_since or 0.0,

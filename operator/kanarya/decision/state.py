@@ -61,6 +61,7 @@ class Run(Record):
     step: int = Field(-1, description="Index into the plan; -1 before the first step.")
     weight: int = Field(0, description="The candidate's weight as last carried out.")
     weight_since: float = Field(description="When the weight last changed: samples up to here prove nothing about it.")
+    proof_since: float = Field(0, description="Samples up to here allow no rise: a foreign weight was there, or a lower one on its way.")
     step_since: float = Field(description="When the step, or the soak, began: its shortest time counts from here.")
     watermark: float = Field(description="Samples up to here are counted in `counts`.")
     counts: Counts = Counts()

@@ -81,6 +81,7 @@ class Collector:
             look.findings.missing,
             look.findings.detail,
             history_lost=lost or traffic.gap,
+            newest_counted=_on_our_clock(traffic.newest_counted, snapshot),
         )
 
     async def _bins(self, key: tuple[str, str], request: ReadRequest, reach: float) -> Snapshot | tuple[Missing, str]:

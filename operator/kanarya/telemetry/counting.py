@@ -170,6 +170,11 @@ def newest(series: Iterable[Samples], now: float) -> float | None:
     return max((at for at in times if at <= now + FUTURE_SECONDS), default=None)
 
 
+def newest_counted(series: Iterable[Samples], span: Span) -> float | None:
+    """Give the time of the newest sample that the span's look goes by."""
+    return max((at for samples in series for at, _ in samples if span.since < at <= span.until), default=None)
+
+
 Buckets = Mapping[float, Joined]
 """Buckets of one histogram by their upper edge in seconds; `inf` counts every attempt."""
 

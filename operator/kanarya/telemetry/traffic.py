@@ -25,6 +25,7 @@ class Traffic:
     counts: Counts
     newest: float | None
     stable_newest: float | None
+    newest_counted: float | None
     gap: bool
 
 
@@ -36,14 +37,13 @@ def count_traffic(request: ReadRequest, snapshot: Snapshot, look: Look) -> Traff
         if request.is_router(pod):
             routers.setdefault(pod, []).append(one)
     series = [one for some in routers.values() for one in some]
-    newest = {
-        track: counting.newest((one.samples for one in _histogram(series, request, track)), look.now) for track in ("candidate", "stable")
-    }
+    samples = {track: [one.samples for one in _histogram(series, request, track)] for track in ("candidate", "stable")}
+    newest = {track: counting.newest(some, look.now) for track, some in samples.items()}
     _check_presence(newest, look)
     counts = _tally(request, snapshot, series, look)
     _check_breaker(request, series, look)
     gap = any(has_gap(request.namespace, snapshot, pod, some, look) for pod, some in routers.items())
-    return Traffic(counts, newest["candidate"], newest["stable"], gap)
+    return Traffic(counts, newest["candidate"], newest["stable"], counting.newest_counted(samples["candidate"], look.span), gap)
 
 
 def _histogram(series: Sequence[Series], request: ReadRequest, track: str) -> list[Series]:

@@ -236,5 +236,6 @@ class Simulation:
             counts=Counts(attempts(live), attempts(total - live), Attempts(total), total, total, total * traffic.mismatches),
             drift=Drift({"spread_bp": (*bins, 0.0)}, REFERENCE),
             newest=until if traffic.rate else None,
+            newest_counted=until if traffic.rate else None,
             missing=traffic.missing,
         )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
+from typing import Any
 
 import jsonschema
 import pytest
@@ -19,6 +20,8 @@ from kanarya.cluster.port import (
     SERVICES,
     Conflict,
     Forbidden,
+    Object,
+    Resource,
     Unavailable,
 )
 from kanarya.decision.counts import Missing, Reading
@@ -378,6 +381,44 @@ async def test_foreign_edits_are_repaired_and_reported() -> None:
     assert json.loads(settings["data"]["settings.json"])["tracks"]["stable"]["revision"] == revision
     assert await sim.weight() == 0
     assert {"StableRepaired", "RouteRepaired"} <= set(await sim.events())
+
+
+async def _edit_weight(sim: Simulation, weight: int) -> None:
+    path = "/spec/rules/0/backendRefs/1/weight"
+    await sim.api.json_patch(HTTPROUTES, NAMESPACE, NAME, [{"op": "replace", "path": path, "value": weight}])
+
+
+async def test_no_sample_from_before_a_lower_weight_was_written_allows_a_rise() -> None:
+    sim = await releasing(10)
+
+    async def slow_write(call: Call) -> None:
+        if call.resource is HTTPROUTES and call.verb == "merge_patch":
+            sim.now += 3
+
+    await _edit_weight(sim, 80)
+    sim.fault = slow_write
+    await sim.tick()
+    assert await sim.weight() == 10
+    assert (await sim.checkpoint())["run"]["proofSince"] == sim.now
+
+
+async def test_a_lower_weight_that_was_written_without_an_answer_counts_from_the_next_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    sim = await releasing(10)
+    merge_patch = sim.api.merge_patch
+
+    async def lost(resource: Resource, *arguments: Any, **named: Any) -> Object:
+        answer = await merge_patch(resource, *arguments, **named)
+        if resource is HTTPROUTES:
+            raise Unavailable("the answer was lost")
+        return answer
+
+    await _edit_weight(sim, 80)
+    with monkeypatch.context() as patch:
+        patch.setattr(sim.api, "merge_patch", lost)
+        assert isinstance(await sim.tick(), Unavailable)
+    assert await sim.weight() == 10
+    await sim.tick(7.0)
+    assert (await sim.checkpoint())["run"]["proofSince"] == sim.now
 
 
 async def test_a_deleted_route_comes_back_at_zero_and_the_step_is_earned_again() -> None:

@@ -138,6 +138,7 @@ class Play:
             ),
             drift=Drift({"spread_bp": (*bins, 0.0)}, REFERENCE),
             newest=until if self.traffic.rate else None,
+            newest_counted=until if self.traffic.rate else None,
             missing=self.traffic.missing,
         )
 

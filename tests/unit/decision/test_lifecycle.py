@@ -8,7 +8,7 @@ import pytest
 
 from kanarya.decision.actions import LowerWeight, RaiseWeight, ScaleTarget
 from kanarya.decision.counts import Missing
-from kanarya.decision.lifecycle import decide, recover
+from kanarya.decision.lifecycle import begun, decide, lowered, recover, set_forward
 from kanarya.decision.replay import first_difference
 from kanarya.decision.state import Stage
 from tests.unit.decision.play import A, B, C, Play, Traffic, spec
@@ -358,11 +358,58 @@ def test_after_a_foreign_rise_the_next_weight_needs_newer_samples() -> None:
     seen = play.run.counts.candidate.requests
     play.edit_route(80)
     play.tick()
-    lowered = play.now
-    assert play.run.weight_since == lowered
-    assert play.run.counts.candidate.requests >= seen  # what was counted of the candidate still stands
+    repaired = play.now
+    assert play.run.counts.candidate.requests > seen  # the candidate answers for all that it did
     play.until(at_weight(10))
-    assert play.now - 2 > lowered
+    assert play.now - 2 > repaired
+
+
+def test_foreign_rises_at_every_look_keep_nothing_from_being_judged() -> None:
+    play = started(Traffic(errors=0.5))
+    for _ in range(8):
+        play.edit_route(80)
+        play.tick()
+    assert (play.run.stage, play.run.reason) == (Stage.ROLLING_BACK, "ErrorsAboveAbort")
+    assert play.weight == 0
+
+
+def test_a_rise_needs_samples_from_after_a_lower_weight_was_written() -> None:
+    play = started()
+    play.until(lambda play: play.now - play.run.step_since >= 9)
+    play.state = lowered(play.state, play.now)
+    written = play.now
+    play.until(at_weight(10))
+    assert play.now - 2 > written
+
+
+def test_a_clock_set_forward_long_after_the_weight_changed_takes_nothing_from_the_counts() -> None:
+    play = started()
+    play.until(lambda play: play.now - play.run.step_since >= 9)
+    known = play.run
+    play.now += 3
+    play.state = set_forward(play.state, play.now, 3.0)
+    assert (play.run.counts, play.run.watermark, play.run.proof_since) == (known.counts, known.watermark, play.now)
+    at = play.now
+    play.until(at_weight(10))
+    assert play.now - 2 > at
+
+
+def test_a_clock_set_forward_just_after_the_weight_changed_begins_the_counts_again() -> None:
+    play = started()
+    play.until(lambda play: play.now - play.run.step_since >= 4)
+    assert play.run.counts.candidate.requests
+    play.now += 8
+    play.state = set_forward(play.state, play.now, 8.0)
+    assert (play.run.counts.candidate.requests, play.run.weight_since, play.run.watermark) == (0, play.now, play.now)
+
+
+def test_a_clock_set_back_leaves_no_time_to_come() -> None:
+    play = started()
+    play.until(lambda play: play.now - play.run.step_since >= 4)
+    play.state = lowered(play.state, play.now)
+    play.state = begun(play.state, play.now - 60)
+    run = play.run
+    assert max(run.started, run.weight_since, run.proof_since, run.step_since, run.watermark, run.checked) == play.now - 60
 
 
 def test_a_foreign_cut_is_earned_again_not_written_back() -> None:
@@ -435,7 +482,7 @@ def test_no_weight_rises_on_samples_from_before_the_last_weight_change() -> None
     world = play.look()
     assert world.reading is not None
     for newest, weight in ((play.run.weight_since, 5), (play.run.weight_since + 0.1, 10)):
-        late = replace(world, reading=replace(world.reading, newest=newest))
+        late = replace(world, reading=replace(world.reading, newest=play.now, newest_counted=newest))
         decision = decide(play.spec, play.state, late, play.run.step_since + 10)
         assert (decision.state.intent or 5) == weight, decision.reason
 

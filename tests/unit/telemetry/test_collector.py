@@ -57,7 +57,7 @@ async def test_attempts_are_counted_by_track_exposure_and_outcome(world: World) 
     world.run_to(1013.0)
     reading = await world.read()
     assert reading.until == 1011.0
-    assert reading.newest == reading.stable_newest == 1010.0
+    assert reading.newest == reading.stable_newest == reading.newest_counted == 1010.0
     assert (dict(reading.missing), reading.detail, reading.history_lost) == ({}, "", False)
     assert reading.counts == Counts(
         Attempts(10, 6, {"80": 10, "120": 0}),
@@ -215,6 +215,16 @@ async def test_stale_samples(world: World) -> None:
     reading = await world.read(tick_seconds=10.0)
     assert reading.missing["*"] is Missing.STALE_SAMPLES
     assert reading.newest == 1010.0
+
+
+async def test_the_newest_sample_that_counts_is_no_younger_than_what_is_counted(world: World) -> None:
+    world.run_to(1010.0)
+    world.clock.now = 1011.0
+    reading = await world.read()
+    assert (reading.newest, reading.until, reading.newest_counted) == (1010.0, 1009.0, 1005.0)
+    world.prometheus.clock_behind = 1.5
+    world.clock.now += 2
+    assert (await world.read()).newest_counted == 1008.5
 
 
 async def test_the_clock_of_the_source_counts(world: World) -> None:

@@ -8,8 +8,9 @@ from kanarya.cluster import names
 from kanarya.cluster.port import DEPLOYMENTS, ROLLOUTS
 from kanarya.controller.reconcile import SAVE_SECONDS
 from kanarya.telemetry.source import MAX_SKEW_SECONDS
-from tests.world.oracle.writes import breach_of
+from tests.world.oracle.writes import breach_beyond_doubt
 from tests.world.service import NAME
+from tests.world.traffic import Model
 
 if TYPE_CHECKING:
     from tests.world.oracle import Oracle
@@ -43,6 +44,12 @@ class Overdue:
         now = self._world.now()
         return not self._world.weather and any(now - operator.booted > 1.0 for operator in self._world.operators)
 
+    def _storm(self) -> bool:
+        """Whether stable fails as well: method Sequential then asks whether the candidate is worse."""
+        stable = (self._world.checkpoint().get("stable") or {}).get("version")
+        sound = self._world.models.get(f"model:{stable}", Model()).is_sound
+        return not sound and self._oracle.writes.latched_analysis()["method"] == "Sequential"
+
     def _clocks_apart(self) -> bool:
         """Whether the operator's clock is so far off that it believes no sample."""
         return abs(self._world.operator_offset) > MAX_SKEW_SECONDS - 1
@@ -71,10 +78,11 @@ class Overdue:
             found["the target has another revision"] = bound
         candidate = run["candidate"]["revision"]
         if run["stage"] in ("Stepping", "Soaking") and not (prometheus.trouble or prometheus.down or self._clocks_apart()):
-            counted, spoiled = writes.counted(
-                candidate, max(writes.counted_from, run["weightSince"] - self._world.wall() + self._world.now()), self._world.now() - 2.5
-            )
-            breach = breach_of(counted, writes.latched_analysis())
-            if breach and not spoiled:
+            since = writes.counted_from
+            if "clock" in self._oracle.touched or self._oracle.several:
+                since = max(since, run["weightSince"] - self._world.wall() + self._world.now())
+            counted, spoiled = writes.counted(candidate, since, self._world.now() - 2.5)
+            breach = breach_beyond_doubt(counted, writes.latched_analysis())
+            if breach and not spoiled and not self._storm():
                 found["the candidate is beyond its limits"] = bound
         return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from math import log, log1p
 from typing import TYPE_CHECKING, Any
 
 from kanarya.cluster import names
@@ -16,9 +18,15 @@ from tests.world.service import NAME, weight_of
 if TYPE_CHECKING:
     from tests.world.oracle import Oracle
 
+CATCH_UP_SECONDS = 60.0
+"""All clocks are set back by less than this."""
 SHARED_SECONDS = 1.0
 """An answer of Prometheus may be used again so long."""
 FEWEST_BAD = 3
+ADVANCE = 0.95
+"""The default of confidence.advance."""
+DOUBT_NATS = 28.0
+"""Twice what method Sequential asks for here: ln(1 / alpha) of one of its tests is 9, its choice of alternatives costs up to 5."""
 BORDER = 1.5
 """When the weight changed in between, the operator has lost a scrape there: a rate near the limit may look different to it."""
 
@@ -119,10 +127,14 @@ class Writes:
             self._own, self.counted_from = after, self.weight_changed
         elif operator is not None and after == own < before:
             pass  # a foreign rise taken back: what was counted before still stands
-        elif operator is not None and after == self._earlier[0] and operator.booted < since:
+        elif operator is not None and after == self._earlier[0] and operator.booted < since and self._unknown(before):
             self._own, self.counted_from = self._earlier  # a rise whose answer was lost, taken back like a foreign one
         elif operator is not None or after < own:
             self._own, self.counted_from = after, self.weight_changed
+
+    def _unknown(self, weight: int) -> bool:
+        """Whether the checkpoint still has this weight as one that is about to be written."""
+        return self._world.checkpoint().get("intent") == weight
 
     def _check_upward(self, operator: Operator, before: int, after: int) -> None:
         one = operator.current
@@ -147,17 +159,19 @@ class Writes:
         newest = read.newest.get(candidate)
         if newest is None:
             return self._oracle.violated(3, f"weight {after} though Prometheus shows nothing of the candidate")
-        if newest <= max(operator.booted, self.weight_changed):
+        # A process that begins while clocks that were set back catch up takes Prometheus' older samples for later ones.
+        set_back = self._oracle.touched.get("clocks back", float("-inf")) > operator.booted - CATCH_UP_SECONDS
+        if newest <= max(0.0 if set_back else operator.booted, self.weight_changed):
             self._oracle.violated(
                 1,
                 f"weight {after} on samples from {newest:.2f}; weight since {self.weight_changed:.2f}, process since {operator.booted:.2f}",
             )
-        if read.at - newest > 3 * self._world.story.scrape + 3 + abs(self._world.operator_offset):
+        if read.at - newest > 3 * self._world.story.scrape + 3 + LAG_SECONDS + abs(self._world.operator_offset):
             self._oracle.violated(3, f"weight {after} on samples that were {read.at - newest:.1f} s old")
         self._check_asked_for(one, after)
         document = self._world.checkpoint().get("run") or {}
         if document.get("step", -1) >= 0:  # the first weight rests on preflight, which does not count
-            self._check_counts(candidate, read.at, after)
+            self._check_counts(run, candidate, read.at, after)
         self._check_order(run, after)
         self.raised[run] = max(after, self.raised.get(run, 0))
         return None
@@ -182,14 +196,16 @@ class Writes:
         if after not in allowed:
             self._oracle.violated(1, f"weight {after} is not the next of the plan {weights}")
 
-    def _check_counts(self, candidate: str, seen_at: float, after: int) -> None:
+    def _check_counts(self, run: str, candidate: str, seen_at: float, after: int) -> None:
         """What the routers had really counted since the weight changed shows enough requests, and no breach."""
         limits = self.latched_analysis()
         counted, _ = self.counted(candidate, self.counted_from, seen_at)
         total = counted.live + counted.mirror
-        if total < limits["minSamples"] and not self._oracle.several:
-            self._oracle.violated(1, f"weight {after} on {total} requests since the last weight change; {limits['minSamples']} are needed")
-        settled, spoiled = self.counted(candidate, self.counted_from, seen_at - LAG_SECONDS)
+        needed = fewest(limits)
+        if total < needed and not self._oracle.several:
+            self._oracle.violated(1, f"weight {after} on {total} requests since the last weight change; {needed:.0f} are needed")
+        began = self._oracle.memory.began.get(run, 0.0)  # a first step of weight 0 comes without a change of the route
+        settled, spoiled = self.counted(candidate, max(self.counted_from, began), seen_at - LAG_SECONDS)
         breach = breach_of(settled, limits, margin=1.0 if self.weight_changed == self.counted_from else BORDER)
         if breach and not spoiled:
             self._oracle.violated(1, f"weight {after} though {breach}")
@@ -230,8 +246,38 @@ class Writes:
         return total, spoiled
 
 
+def fewest(limits: Object) -> float:
+    """Give the requests without which nobody may call a candidate good."""
+    if limits["method"] == "Threshold":
+        return float(limits["minSamples"])
+    # Not one of so many going wrong is less likely than 1 - confidence.advance when the rate is at the abort level.
+    return log(1 - limits.get("confidence", {}).get("advance", ADVANCE)) / log1p(-limits["errors"]["abort"])
+
+
 def breach_of(truth: Truth, limits: Object, *, margin: float = 1.0) -> str:
     """Give what is beyond an abort level, by a factor `margin`, on enough requests; empty when nothing is."""
+    return next((f"{word} were {bad} of {total}, limit {limit:g}" for word, bad, total, limit in _beyond(truth, limits, margin)), "")
+
+
+def breach_beyond_doubt(truth: Truth, limits: Object) -> str:
+    """Give a breach that nobody has to wait for more requests to be sure of; empty when there is none."""
+    sequential = limits["method"] == "Sequential"
+    found = (
+        f"{word} were {bad} of {total}, limit {limit:g}"
+        for word, bad, total, limit in _beyond(truth, limits, 1.0)
+        if not sequential or total * _divergence(bad / total, limit) >= DOUBT_NATS
+    )
+    return next(found, "")
+
+
+def _divergence(rate: float, limit: float) -> float:
+    """Give the Kullback-Leibler divergence of two rates in nats: what each request adds to the evidence that it is not the limit."""
+    rest = (1 - rate) * log((1 - rate) / (1 - limit)) if rate < 1 else 0.0
+    return rate * log(rate / limit) + rest
+
+
+def _beyond(truth: Truth, limits: Object, margin: float) -> Iterator[tuple[str, int, int, float]]:
+    """Give each rate beyond its abort level: what it is of, bad, all, limit."""
     live, pool = truth.live, truth.live + truth.mirror
     slow = round(1 - limits["latency"]["quantile"], 12)
     rows = [
@@ -243,8 +289,7 @@ def breach_of(truth: Truth, limits: Object, *, margin: float = 1.0) -> str:
     ]
     for word, bad, total, limit in rows:
         if total >= limits["minSamples"] and bad >= FEWEST_BAD and bad / total > margin * limit:
-            return f"{word} were {bad} of {total}, limit {limit:g}"
-    return ""
+            yield word, bad, total, limit
 
 
 def _own_names(rollout: str) -> set[str]:
