@@ -147,7 +147,7 @@ def _sequential(
             elapsed=elapsed,
         )
         judgements[metric] = found
-        used |= {f"{metric}/{part}": frozenset(span.number for span in found.proofs[one.name].spans) for part, one in parts.items()}
+        used |= {f"{metric}/{part}": found.proofs[one.name].used for part, one in parts.items()}
     verdicts = {metric: found.verdict for metric, found in judgements.items()}
     return verdicts, used, tuple(metric for metric, found in judgements.items() if found.excused)
 

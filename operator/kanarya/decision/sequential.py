@@ -31,7 +31,7 @@ from math import log
 
 from kanarya.decision.statistics.anytime import JEFFREYS, Prior, complement, informative, log_e_above, log_e_below
 from kanarya.decision.statistics.conditional import log_e_discordant, log_e_worse
-from kanarya.decision.statistics.windows import Ring, Span, Tally, log_mean, spans
+from kanarya.decision.statistics.windows import STEP, Ring, Span, Tally, log_mean, spans
 from kanarya.decision.verdict import Kind, Verdict
 
 FEWEST_BAD = 3
@@ -100,14 +100,21 @@ class Proof:
     unexcused
         The same as `log_e` as if nothing were ever excused by stable.
     spans
-        The spans that hold evidence, the one that holds most first. All others count as 0: counts, design effect and
-        `ring.only(these)` are all that is needed to come to the same verdict again.
+        The spans that hold evidence, the one that holds most first. All others count as 0.
+    storm
+        Number of the youngest window in which stable is shown to be above abort, 0 for the step; None when there is none.
     """
 
     log_e: float
     needed: float
     unexcused: float
     spans: tuple[Span, ...]
+    storm: int | None = None
+
+    @property
+    def used(self) -> frozenset[int]:
+        """The windows behind it: counts, design effect and `ring.only(these)` are all that is needed to come to the same verdict again."""
+        return frozenset(span.number for span in self.spans) | (frozenset() if self.storm is None else {self.storm})
 
     @property
     def bad(self) -> bool:
@@ -155,16 +162,26 @@ def prove_bad(stream: Stream, abort: float, alpha: float) -> Proof:
     """Test whether the rate is above abort, over the step and over each of its windows."""
     found: list[tuple[Span, float, float]] = []
     # A span whose rate is not above the limit has an e-value of at most 1: not worth its time.
-    for span in spans(stream.now, stream.ring, fewest=FEWEST_BAD, above=abort):
-        counts = span.counts
-        carried = counts.divided(stream.effect)
+    worth = spans(stream.now, stream.ring, fewest=FEWEST_BAD, above=abort)
+    storm = storm_since(stream, abort) if worth else None
+    for span in worth:
+        carried = span.counts.divided(stream.effect)
         plain = _both_priors(log_e_above, carried.bad, carried.total, abort)
-        fair = min(plain, judged_against_stable(carried)) if shown_storm(counts, abort, stream.effect) else plain
+        # A storm that a span holds excuses it, though stable's good requests before may hide the storm in the span as a whole.
+        fair = min(plain, judged_against_stable(carried)) if storm is not None and span.number <= storm else plain
         found.append((span, fair, plain))
     log_e = log_mean([(span.weight, fair) for span, fair, _ in found])
     unexcused = log_mean([(span.weight, plain) for span, _, plain in found])
     ranked = sorted(found, key=lambda entry: log(entry[0].weight) + entry[1], reverse=True)
-    return Proof(log_e, -log(alpha), unexcused, tuple(span for span, _, _ in ranked))
+    return Proof(log_e, -log(alpha), unexcused, tuple(span for span, _, _ in ranked), storm)
+
+
+def storm_since(stream: Stream, abort: float) -> int | None:
+    """Give the number of the youngest window, 0 for the step, in which stable itself is shown to be above abort."""
+    for mark in reversed((STEP, *stream.ring.marks)):
+        if shown_storm(stream.now.since(mark.start), abort, stream.effect):
+            return mark.number
+    return None
 
 
 def shown_storm(counts: Tally, abort: float, effect: float = 1.0) -> bool:
@@ -206,7 +223,7 @@ def _bad(proof: Proof, stream: Stream, limits: Limits) -> Verdict:
     span = proof.spans[0]
     counts = span.counts
     since = "since the step began" if span.number == 0 else f"since look {span.number} of the step"
-    against = "Stable" if shown_storm(counts, limits.abort, stream.effect) else "Abort"
+    against = "Stable" if proof.storm is not None and span.number <= proof.storm else "Abort"
     return Verdict(
         Kind.BAD,
         f"{limits.word}Above{against}",

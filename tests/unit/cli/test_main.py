@@ -17,12 +17,12 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     assert exit_.value.code == 0
     text = capsys.readouterr().out
-    for command in ("operator", "status", "evidence", "judge", "crd"):
+    for command in ("operator", "status", "evidence", "judge", "simulate", "crd"):
         assert f"    {command} " in text
 
 
 @pytest.mark.parametrize(
-    "command", [["operator"], ["status"], ["evidence"], ["evidence", "get"], ["evidence", "verify"], ["judge"], ["crd"]]
+    "command", [["operator"], ["status"], ["evidence"], ["evidence", "get"], ["evidence", "verify"], ["judge"], ["simulate"], ["crd"]]
 )
 def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:

@@ -235,6 +235,19 @@ def test_a_storm_that_is_over_excuses_nothing_that_comes_after_it() -> None:
     assert judged(quiet, ring).excused
 
 
+def test_good_requests_before_a_storm_do_not_hide_it() -> None:
+    """Over the whole step stable is hardly above abort yet, and the candidate is by the few errors it had before: the storm is in both."""
+    before, storm = Tally(28, 5981, 0, 5981), Tally(246, 817, 221, 817)
+    now, ring = walked(before, storm)
+    stream = Stream(now, ring, effect=5)
+    assert not shown_storm(now, 0.02, effect=5)
+    proof = prove_bad(stream, 0.02, 1 / 3600)
+    assert (proof.bad, proof.excused, proof.storm) == (False, True, 1)
+    assert prove_bad(Stream(now, ring.only(proof.used), effect=5), 0.02, 1 / 3600) == proof
+    # Without the window there is no telling the storm from a fault.
+    assert prove_bad(Stream(now, Ring(), effect=5), 0.02, 1 / 3600).bad
+
+
 def test_an_excuse_never_makes_a_candidate_bad() -> None:
     for stable_bad in range(0, 200, 5):
         plain, fair = (
