@@ -14,7 +14,13 @@ _HASH = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
 _ATTEMPTS = {
     "type": "object",
     "required": ["requests", "errors", "slower"],
-    "properties": {"requests": _COUNT, "errors": _COUNT, "slower": {"type": "object", "additionalProperties": _COUNT}},
+    "properties": {
+        "requests": _COUNT,
+        "errors": _COUNT,
+        "slower": {"type": "object", "additionalProperties": _COUNT},
+        "slowerAtMost": {"type": "object", "additionalProperties": _COUNT},
+        "timed": _COUNT,
+    },
     "additionalProperties": False,
 }
 _IDENTITY = {
@@ -74,6 +80,10 @@ _OBSERVED: dict[str, Any] = {
 }
 _JUDGED: dict[str, Any] = {
     **_OBSERVED,
+    "edges": {
+        "type": "object",
+        "additionalProperties": {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2},
+    },
     "tests": {
         "type": "object",
         "propertyNames": {"enum": list(STREAMS)},
@@ -88,7 +98,8 @@ _JUDGED: dict[str, Any] = {
         },
     },
 }
-"""With what method `Sequential` rests on besides counts: by stream the design effect and the windows that hold evidence."""
+"""With the bucket edges used where a threshold has none, and in `tests` what method `Sequential` rests on besides counts: by stream
+the design effect and the windows that hold evidence."""
 _KINDS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "RunStarted": (
         {
@@ -98,6 +109,8 @@ _KINDS: dict[str, tuple[dict[str, Any], list[str]]] = {
             "candidate": _IDENTITY,
             "stable": {"anyOf": [_IDENTITY, {"type": "null"}]},
             "replicas": {"type": "integer", "minimum": 1},
+            "queries": {"type": "array", "items": {"type": "string"}},
+            "notes": {"type": "array", "items": {"type": "string"}},
         },
         ["run", "spec", "specDigest", "candidate", "stable", "replicas"],
     ),

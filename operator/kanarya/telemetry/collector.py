@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from kanarya.telemetry import profile
 from kanarya.telemetry.counting import Span
 from kanarya.telemetry.driftbins import count_drift
 from kanarya.telemetry.feed import MAX_WINDOW_SECONDS, Feed, Interest, Source
+from kanarya.telemetry.latency import Pairs
 from kanarya.telemetry.look import ALL, Findings, Look, horizon
 from kanarya.telemetry.request import ReadRequest
 from kanarya.telemetry.snapshot import Snapshot
@@ -57,7 +59,7 @@ class Collector:
         scrape = self._source.config.scrape_interval_seconds
         usual = horizon(scrape, request.tick_seconds)
         key = (request.namespace, request.rollout)
-        interest = Interest(frozenset({request.namespace}), frozenset({request.router_pod_prefix}), frozenset(request.thresholds_ms), usual)
+        interest = _traffic_interest(request, usual)
         now = self._clock()
         snapshot = await self._traffic.get(key, interest, min(now - usual, request.watermark - 2 * scrape))
         bins = await self._bins(key, request, min(now - usual, request.drift_watermark - 2 * scrape))
@@ -81,6 +83,8 @@ class Collector:
             look.findings.missing,
             look.findings.detail,
             history_lost=lost or traffic.gap,
+            edges=_edges(traffic.pairs),
+            queries=self._queries(request, usual),
         )
 
     async def _bins(self, key: tuple[str, str], request: ReadRequest, reach: float) -> Snapshot | tuple[Missing, str]:
@@ -118,11 +122,26 @@ class Collector:
         usual = horizon(self._source.config.scrape_interval_seconds, request.tick_seconds)
         return Interest(frozenset({request.namespace}), prefixes, seconds=usual)
 
+    def _queries(self, request: ReadRequest, seconds: float) -> tuple[str, ...]:
+        """Give what is asked for this rollout, as if it were the only one."""
+        interests = (_traffic_interest(request, seconds), self._drift_interest(request))
+        written = (write(one, math.ceil(seconds)) for write, one in zip((_traffic_query, _drift_query), interests, strict=True))
+        return tuple(query for query, one in zip(written, interests, strict=True) if one.pod_prefixes)
+
     def _look(self, request: ReadRequest, snapshot: Snapshot, until: float) -> Look:
         since = request.since + snapshot.behind  # samples up to there may be from before the weight changed
         span = Span(since, max(request.watermark, since), until, snapshot.known_from)
         now = self._clock() - self._source.clock_ahead
         return Look(span, now, self._source.config.scrape_interval_seconds, request.tick_seconds, Findings())
+
+
+def _edges(pairs: Pairs) -> dict[str, tuple[float, float]]:
+    """Give, in milliseconds, the edges of thresholds that have none of their own."""
+    found = {}
+    for threshold, (below, above) in pairs.items():
+        if below is not None and above is not None and not (math.isclose(below, above) and math.isclose(above * 1000, threshold)):
+            found[str(threshold)] = (round(below * 1000, 6), round(above * 1000, 6))
+    return found
 
 
 def _on_our_clock(newest: float | None, snapshot: Snapshot) -> float | None:
@@ -133,6 +152,11 @@ def _on_our_clock(newest: float | None, snapshot: Snapshot) -> float | None:
 def _goes_further_back(snapshot: Snapshot, since: float) -> bool:
     """Tell whether there may be samples of the span that the snapshot's window left out."""
     return snapshot.start > max(since, snapshot.at - MAX_WINDOW_SECONDS)
+
+
+def _traffic_interest(request: ReadRequest, seconds: float) -> Interest:
+    prefixes = frozenset({request.router_pod_prefix})
+    return Interest(frozenset({request.namespace}), prefixes, frozenset(request.thresholds_ms), seconds)
 
 
 def _traffic_query(interest: Interest, seconds: int) -> str:
