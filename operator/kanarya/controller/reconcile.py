@@ -284,14 +284,17 @@ class Reconciler:
         latency = plan.latched.analysis.latency
         replicaset = view.replicaset(run.candidate.revision)
         prefixes = () if replicaset is None else (names.replicaset_pods(replicaset["metadata"]["name"]),)
+        stable = world.settings[0] if world.settings else ""
         return ReadRequest(
             namespace=plan.namespace,
             rollout=plan.name,
             candidate_revision=run.candidate.revision,
-            stable_revision=world.settings[0] if world.settings else "",
+            stable_revision=stable,
             thresholds_ms=(latency.slo_milliseconds, latency.abort_milliseconds),
             candidate_pod_prefixes=prefixes,
             router_pod_prefix=names.router_pods(plan.name),
+            stable_pod_prefix=names.stable_pods(plan.name, stable) if stable else "",
+            profile=plan.latched.analysis.profile,
             since=run.weight_since,
             watermark=run.watermark,
             drift_since=run.drift_since,

@@ -11,11 +11,12 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
-from kanarya.decision.counts import Attempts
+from kanarya.decision.counts import Attempts, Missing
 from kanarya.telemetry import counting
 from kanarya.telemetry.counting import Joined, Samples, Starts
 from kanarya.telemetry.look import Look
 from kanarya.telemetry.native import NativeHistogram, around
+from kanarya.telemetry.servers import ServerProfile
 from kanarya.telemetry.source import Series
 
 _SAME: Final = 1e-9
@@ -133,3 +134,34 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         return math.nan
+
+
+def between_edges(pairs: Pairs) -> dict[str, tuple[float, float]]:
+    """Give, in milliseconds, the edges of thresholds (key: milliseconds) that have none of their own."""
+    found = {}
+    for threshold, (below, above) in pairs.items():
+        if below is not None and above is not None and not math.isclose(below, above, rel_tol=4 * _SAME):
+            found[str(threshold)] = (round(below * 1000, 6), round(above * 1000, 6))
+    return found
+
+
+def report_missing_edges(pairs: Pairs, profile: ServerProfile | None, look: Look) -> None:
+    """Note thresholds that cannot be counted, with what to change; `profile` None stands for ml-router's histogram."""
+    for threshold, (below, above) in pairs.items():
+        if below is not None and above is not None:
+            continue
+        if profile is None:
+            sentence = f"The routers' latency histogram has no bucket edge at {threshold} ms: they have not taken this rollout's settings."
+        elif below is None and above is None:
+            sentence = f"The latency histogram of {profile.title} has no bucket edge: use profile kanarya, which measures at ml-router."
+        elif below is None:
+            sentence = (
+                f"The latency histogram of {profile.title} begins at {1000 * (above or 0):g} ms: raise the limit of {threshold} ms to "
+                "at least that, or use profile kanarya, which measures at ml-router."
+            )
+        else:
+            sentence = (
+                f"The latency histogram of {profile.title} ends at {1000 * below:g} ms: lower the limit of {threshold} ms to "
+                "at most that, or use profile kanarya, which measures at ml-router."
+            )
+        look.findings.add("latency", Missing.MISSING_EDGE, sentence)

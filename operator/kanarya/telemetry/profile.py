@@ -22,6 +22,7 @@ FEATURE_BINS: Final = "ml_feature_bin_total"
 REFERENCE_BINS: Final = "ml_feature_reference_bin"
 
 ERRORS: Final = frozenset({"server_error", "timeout", "unreachable"})
+UNANSWERED: Final = frozenset({"timeout", "unreachable"})
 NOT_COUNTED: Final = "cancelled"
 COMPARED: Final = frozenset({"match", "mismatch"})
 REFUSED: Final = "refused"

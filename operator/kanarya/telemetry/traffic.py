@@ -20,10 +20,21 @@ Claims = dict[tuple[str, ...], list[tuple[Samples, Starts]]]
 
 @dataclass(frozen=True)
 class Traffic:
-    """Increments of one look; the edges used beside thresholds; `gap` when a router lacks the sample from which to go on."""
+    """Increments of one look.
+
+    Attributes
+    ----------
+    pairs
+        The edges at which slow attempts were counted.
+    unanswered
+        Attempts of each track to which no answer came.
+    gap
+        A router lacks the sample from which to go on in this window.
+    """
 
     counts: Counts
     pairs: Pairs
+    unanswered: Mapping[str, float]
     newest: float | None
     stable_newest: float | None
     gap: bool
@@ -41,10 +52,10 @@ def count_traffic(request: ReadRequest, snapshot: Snapshot, look: Look) -> Traff
         track: counting.newest((one.samples for one in _histogram(series, request, track)), look.now) for track in ("candidate", "stable")
     }
     _check_presence(newest, look)
-    counts, pairs = _tally(request, snapshot, series, look)
+    counts, pairs, unanswered = _tally(request, snapshot, series, look)
     _check_breaker(request, series, look)
     gap = any(has_gap(request.namespace, snapshot, pod, some, look) for pod, some in routers.items())
-    return Traffic(counts, pairs, newest["candidate"], newest["stable"], gap)
+    return Traffic(counts, pairs, unanswered, newest["candidate"], newest["stable"], gap)
 
 
 def _histogram(series: Sequence[Series], request: ReadRequest, track: str) -> list[Series]:
@@ -66,7 +77,7 @@ def _check_presence(newest: Mapping[str, float | None], look: Look) -> None:
         look.findings.add(ALL, Missing.STALE_SAMPLES, f"The newest sample of the candidate's requests is {look.now - ours:.0f} s old.")
 
 
-def _tally(request: ReadRequest, snapshot: Snapshot, series: Sequence[Series], look: Look) -> tuple[Counts, Pairs]:
+def _tally(request: ReadRequest, snapshot: Snapshot, series: Sequence[Series], look: Look) -> tuple[Counts, Pairs, dict[str, float]]:
     histograms: dict[tuple[str, ...], Histogram] = {}
     comparisons: Claims = {}
     for one in series:
@@ -83,14 +94,13 @@ def _tally(request: ReadRequest, snapshot: Snapshot, series: Sequence[Series], l
         elif labels["__name__"] == profile.COMPARISONS and track == "candidate":
             comparisons.setdefault(key, []).append(claim)
     sums = {"live": Attempts(), "mirror": Attempts(), "stable": Attempts()}
+    unanswered = {"candidate": 0.0, "stable": 0.0}
     counted = count_histograms(histograms, request.thresholds_ms, look, "The series of requests")
     for (_, track, exposure, outcome), attempts in counted.attempts.items():
         whose = "stable" if track == "stable" else "mirror" if exposure == "mirror" else "live"
         sums[whose] += replace(attempts, errors=attempts.requests) if outcome in profile.ERRORS else attempts
-    for threshold, (below, above) in counted.pairs.items():
-        if below is None or above is None:
-            sentence = f"The routers' latency histogram has no bucket edge at {threshold} ms: they have not taken this rollout's settings."
-            look.findings.add("latency", Missing.MISSING_EDGE, sentence)
+        if outcome in profile.UNANSWERED:
+            unanswered[track] += attempts.requests
     attempted = compared = mismatched = 0.0
     for (_, _, _, outcome), claimed in comparisons.items():
         joined = counting.join(claimed, look.span, look.now)
@@ -101,7 +111,7 @@ def _tally(request: ReadRequest, snapshot: Snapshot, series: Sequence[Series], l
         mismatched += grown if outcome == profile.MISMATCHED else 0.0
     if not comparisons:
         look.findings.add("match", Missing.NO_SERIES, "Prometheus has no series of comparisons of the candidate.")
-    return Counts(sums["live"], sums["mirror"], sums["stable"], attempted, compared, mismatched), counted.pairs
+    return Counts(sums["live"], sums["mirror"], sums["stable"], attempted, compared, mismatched), counted.pairs, unanswered
 
 
 def _check_breaker(request: ReadRequest, series: Sequence[Series], look: Look) -> None:
