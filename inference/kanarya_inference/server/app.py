@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -52,10 +52,11 @@ class InferenceApp:
         *,
         faults: Faults | None = None,
         fault_control: bool = False,
+        latency_bounds: Sequence[float] = (),
         draining: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = perf_counter,
     ) -> None:
-        self.metrics = ServerMetrics()
+        self.metrics = ServerMetrics(latency_bounds)
         self._folder = folder
         self._faults = faults or Faults()
         self._fault_control = fault_control

@@ -16,6 +16,7 @@ import uvloop
 
 from kanarya_inference.server.app import InferenceApp
 from kanarya_inference.server.faults import Faults
+from kanarya_inference.server.metrics import rollout_bounds
 from kanarya_inference.serving import Drain, Listener, serve
 
 PORT = 4010
@@ -29,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser, env: Mapping[str, str] = os.e
     parser.add_argument("--listen-host", metavar="ADDRESS", help="address to listen on (default: every one, IPv4 and IPv6)")
     parser.add_argument(
         "--drain-seconds", type=float, default=DRAIN_SECONDS, metavar="S", help="answers given after SIGTERM (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--router-settings", type=Path, metavar="FILE", help="settings of the rollout's router, for bucket edges at its latency limits"
     )
     # A default that is text goes through `type` like an argument, so that a bad variable is refused like a bad argument.
     faults = parser.add_argument_group("faults, for demonstrations and tests")
@@ -60,7 +64,8 @@ def main(args: argparse.Namespace) -> int:
         return 2
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            app = partial(InferenceApp, args.model, faults=faults, fault_control=args.fault_control)
+            bounds = rollout_bounds(args.router_settings)
+            app = partial(InferenceApp, args.model, faults=faults, fault_control=args.fault_control, latency_bounds=bounds)
             runner.run(run(app, host=args.listen_host, port=args.port, drain_seconds=args.drain_seconds))
     except OSError as error:
         sys.stderr.write(f"kanarya-ml serve: {error}\n")

@@ -6,21 +6,50 @@ All counting runs on the event loop, so there are no locks.
 
 from __future__ import annotations
 
+import logging
+import math
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Literal
 
+import msgspec
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from kanarya_inference.registry import Artefact
 
+log = logging.getLogger(__name__)
+
 Status = Literal["ok", "invalid", "error"]
 STATUSES: tuple[Status, ...] = ("ok", "invalid", "error")
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LATENCY_BOUNDS = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 80.0, 120.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0)
+MOST_BOUNDS = 100
 SCORE_BOUNDS = tuple(round(0.05 * step, 2) for step in range(1, 21))
+
+
+class _Settings(msgspec.Struct, rename="camel"):
+    latency_buckets_milliseconds: tuple[float, ...]
+
+
+def rollout_bounds(path: Path | None) -> tuple[float, ...]:
+    """Read the bounds, in milliseconds, that the rollout asks of its router: at its latency limits both histograms then count exactly.
+
+    `path` is the router's settings. Without a file, or with one that cannot be used, there are none: nothing is judged by this histogram.
+    """
+    if path is None or not path.exists():
+        return ()
+    try:
+        bounds = msgspec.json.decode(path.read_bytes(), type=_Settings).latency_buckets_milliseconds
+    except (OSError, msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        log.warning("%s is left alone: %s", path, error)
+        return ()
+    if len(bounds) > MOST_BOUNDS or not all(math.isfinite(bound) and bound > 0 for bound in bounds):
+        log.warning("%s is left alone: latencyBucketsMilliseconds must be at most %d positive numbers", path, MOST_BOUNDS)
+        return ()
+    return bounds
 
 
 class _Histogram:
@@ -45,10 +74,11 @@ class _Histogram:
 class ServerMetrics(Collector):
     """Counts of one process, which serves one model for all its life."""
 
-    def __init__(self) -> None:
+    def __init__(self, extra_bounds: Sequence[float] = ()) -> None:
+        """Take further bounds of the latency histogram, in milliseconds."""
         self.integrity_errors = 0
         self._requests: dict[Status, int] = dict.fromkeys(STATUSES, 0)
-        self._latency = _Histogram(LATENCY_BOUNDS)
+        self._latency = _Histogram(sorted({*LATENCY_BOUNDS, *extra_bounds}))
         self._scores = _Histogram(SCORE_BOUNDS)
         # One attribute, so that a scrape beside `use` sees a model with its bins or no model.
         self._model: tuple[Artefact, list[list[int]]] | None = None

@@ -17,6 +17,7 @@ Name = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a
 Seconds = Annotated[int, Field(ge=0, le=31_536_000)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Mode = Literal["Live", "Observe"]
+Profile = Literal["kanarya", "kserve", "mlserver", "triton", "bentoml", "istio"]
 
 NAME_LIMIT = 40
 """Longest rollout or target name: names derived from it must fit in 63 characters."""
@@ -192,7 +193,11 @@ class Analysis(Model):
     """How a candidate is judged."""
 
     source_name: Name = Field("default", description="A Prometheus named in the operator's own configuration.")
-    profile: Literal["kanarya"] = Field("kanarya", description="Which metrics to read.")
+    profile: Profile = Field(
+        "kanarya",
+        description="Whose metrics tell errors and latency: those of ml-router (kanarya), or of the model's pods. "
+        "What a profile's server does not tell, and matches always, are measured at ml-router.",
+    )
     interval_seconds: int = Field(10, ge=1, le=300, description="Time between two looks.")
     method: Literal["Sequential", "Threshold"] = Field(
         "Sequential",

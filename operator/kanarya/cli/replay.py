@@ -204,6 +204,7 @@ def _request(given: _Given, playback: Playback, target: str) -> ReadRequest:
         stable_revision=stable.revision if stable else "",
         router_pod_prefix=names.router_pods(given.name),
         candidate_pod_prefixes=(names.replicaset_pods(f"{target}-{run.candidate.revision}"),),
+        stable_pod_prefix=names.stable_pods(given.name, stable.revision) if stable else "",
     )
 
 

@@ -58,6 +58,11 @@ def router_pods(rollout: str) -> str:
     return f"{rollout}-router-"
 
 
+def stable_pods(rollout: str, revision: str) -> str:
+    """Give what the names of a stable Deployment's pods begin with (cut like those of a ReplicaSet)."""
+    return f"{stable_deployment(rollout, revision)}-"[:58]
+
+
 def replicaset_pods(replicaset: str) -> str:
     """Give what the names of a ReplicaSet's pods begin with (Kubernetes cuts a long base at 58 characters)."""
     return f"{replicaset}-"[:58]

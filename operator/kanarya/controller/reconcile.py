@@ -287,14 +287,16 @@ class Reconciler:
     def _request(self, plan: Plan, view: View, run: Run, world: World) -> ReadRequest:
         replicaset = view.replicaset(run.candidate.revision)
         prefixes = () if replicaset is None else (names.replicaset_pods(replicaset["metadata"]["name"]),)
+        stable = world.settings[0] if world.settings else ""
         return ReadRequest.of(
             run,
             plan.latched.analysis,
             namespace=plan.namespace,
             rollout=plan.name,
-            stable_revision=world.settings[0] if world.settings else "",
+            stable_revision=stable,
             candidate_pod_prefixes=prefixes,
             router_pod_prefix=names.router_pods(plan.name),
+            stable_pod_prefix=names.stable_pods(plan.name, stable) if stable else "",
         )
 
     # -- after the decision -----------------------------------------------------------------------------------------------

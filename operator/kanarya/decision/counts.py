@@ -33,7 +33,7 @@ class Missing(StrEnum):
     DUPLICATE_SERIES = "DuplicateSeries"
     """Two series claim to be the same thing."""
     MISSING_EDGE = "MissingEdge"
-    """The latency histogram has no bucket edge at a threshold."""
+    """The latency histogram has no bucket edge on the safe side of a threshold."""
     MIRROR_BREAKER_OPEN = "MirrorBreakerOpen"
     """The router has suspended mirroring."""
     COMPARISONS_MISSING = "ComparisonsMissing"
@@ -44,19 +44,49 @@ class Missing(StrEnum):
 
 @dataclass(frozen=True)
 class Attempts:
-    """Attempts on one track: how many, how many failed, how many took longer than each threshold (key: milliseconds)."""
+    """Attempts on one track: how many, how many failed, how many took longer than each threshold (key: milliseconds).
+
+    Attributes
+    ----------
+    slower
+        Attempts known to be slower than each threshold. Where the histogram has no edge there, those slower than the next edge above.
+    slower_at_most
+        Attempts that may be slower: those slower than the next edge below. A threshold that has an edge is not in here.
+    timed
+        Attempts whose duration was measured, when they are counted elsewhere than `requests`; None: the same.
+    """
 
     requests: float = 0.0
     errors: float = 0.0
     slower: Mapping[str, float] = field(default_factory=dict)
+    slower_at_most: Mapping[str, float] = field(default_factory=dict)
+    timed: float | None = None
+
+    @property
+    def timed_requests(self) -> float:
+        """Attempts among which slow ones were counted."""
+        return self.requests if self.timed is None else self.timed
+
+    def known_slower(self, milliseconds: int) -> float:
+        """Give the attempts that were slower for certain: what may be held against a candidate."""
+        return self.slower.get(str(milliseconds), 0.0)
+
+    def possibly_slower(self, milliseconds: int) -> float:
+        """Give the attempts that were slower for all one knows: what has to be few for a candidate to be good."""
+        key = str(milliseconds)
+        return max(self.slower_at_most.get(key, 0.0), self.slower.get(key, 0.0))
 
     def __add__(self, other: Attempts) -> Attempts:
         same = self.slower.keys() == other.slower.keys()
         keys = list(self.slower) if same else sorted({*self.slower, *other.slower}, key=float)
+        loose = sorted({*self.slower_at_most, *other.slower_at_most}, key=float)
+        apart = self.timed is not None or other.timed is not None
         return Attempts(
             self.requests + other.requests,
             self.errors + other.errors,
             {key: self.slower.get(key, 0.0) + other.slower.get(key, 0.0) for key in keys},
+            {key: self.possibly_slower(int(key)) + other.possibly_slower(int(key)) for key in loose},
+            self.timed_requests + other.timed_requests if apart else None,
         )
 
 
@@ -138,11 +168,22 @@ class Reading:
     detail: str = ""
     history_lost: bool = False
     newest_counted: float | None = None
+    edges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """For each latency threshold without an edge (key: milliseconds) the edges used instead: below, above, in milliseconds."""
+    queries: tuple[str, ...] = ()
+    """What Prometheus was asked for this rollout; what is asked for several at once names them all."""
+    notes: tuple[str, ...] = ()
+    """Sentences on how the profile measures what its server does not tell."""
 
 
 def attempts_json(attempts: Attempts) -> dict[str, Any]:
     """Give the JSON form of one track's attempts."""
-    return {"requests": attempts.requests, "errors": attempts.errors, "slower": dict(attempts.slower)}
+    data: dict[str, Any] = {"requests": attempts.requests, "errors": attempts.errors, "slower": dict(attempts.slower)}
+    if attempts.slower_at_most:
+        data["slowerAtMost"] = dict(attempts.slower_at_most)
+    if attempts.timed is not None:
+        data["timed"] = attempts.timed
+    return data
 
 
 def attempts_from_json(data: Mapping[str, Any]) -> Attempts:
@@ -151,6 +192,8 @@ def attempts_from_json(data: Mapping[str, Any]) -> Attempts:
         float(data.get("requests", 0)),
         float(data.get("errors", 0)),
         {str(key): float(value) for key, value in data.get("slower", {}).items()},
+        {str(key): float(value) for key, value in data.get("slowerAtMost", {}).items()},
+        float(data["timed"]) if "timed" in data else None,
     )
 
 

@@ -118,7 +118,7 @@ class Draft:
 
     def latch(self) -> None:
         """Fix what the run keeps to, and begin its evidence: once, though the first weight may take several tries."""
-        run, stable, whole = self.run, self.state.stable, latched(self.spec)
+        run, stable, whole, reading = self.run, self.state.stable, latched(self.spec), self.world.reading
         digest = evidence.digest(whole)
         self.update_run(spec=LatchedSpec.model_validate(whole), spec_digest=digest)
         self.record(
@@ -129,6 +129,8 @@ class Draft:
             candidate=run.candidate.model_dump(mode="json"),
             stable=None if stable is None else stable.model_dump(mode="json"),
             replicas=self.replicas,
+            queries=[] if reading is None else list(reading.queries),
+            notes=[] if reading is None else list(reading.notes),
         )
 
     def observed(self) -> dict[str, Any]:
@@ -149,6 +151,7 @@ class Draft:
             "watermark": run.watermark,
             "newestSample": None if reading is None else reading.newest,
             "missing": {key: value.value for key, value in sorted(self.missing.items())},
+            **({"edges": {key: list(pair) for key, pair in reading.edges.items()}} if reading is not None and reading.edges else {}),
             **({"tests": bases_json(self.bases, self.judged.used)} if self.judged.used else {}),
             "verdicts": {metric: verdict.as_json() for metric, verdict in self.verdicts.items()},
         }

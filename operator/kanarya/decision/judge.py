@@ -131,7 +131,9 @@ def _sequential(
         basis = bases.get(name, Basis())
         return Stream(seen[name], basis.ring, basis.effect, said)
 
-    at_slo = {"latency": counts.candidate.slower.get(str(standard.analysis.latency.slo_milliseconds), 0.0)}
+    latency, candidate = standard.analysis.latency, counts.candidate
+    at_slo = {"latency": candidate.known_slower(latency.slo_milliseconds)}
+    possible = (candidate.possibly_slower(latency.slo_milliseconds), candidate.possibly_slower(latency.abort_milliseconds))
     judgements: dict[Metric, Judgement] = {}
     used: dict[str, frozenset[int]] = {}
     for metric, limits in limits_of(standard.analysis).items():
@@ -142,6 +144,7 @@ def _sequential(
             parts["pool"],
             parts.get("live"),
             bad_at_slo=at_slo.get(metric, parts["pool"].now.bad),
+            at_most=possible if metric == "latency" else None,
             limits=limits,
             alphas=standard.alphas,
             elapsed=elapsed,
@@ -155,7 +158,7 @@ def _sequential(
 def _threshold(analysis: Analysis, counts: Counts, elapsed: float) -> dict[Metric, Verdict]:
     limits = limits_of(analysis)
 
-    def rate(metric: Metric, bad: float, bad_at_abort: float, total: float) -> Verdict:
+    def rate(metric: Metric, bad: float, bad_at_abort: float, total: float, at_most: float | None = None) -> Verdict:
         known = limits[metric]
         return judge_rate(
             bad=bad,
@@ -166,15 +169,16 @@ def _threshold(analysis: Analysis, counts: Counts, elapsed: float) -> dict[Metri
             need=analysis.min_samples,
             elapsed=elapsed,
             word=known.word,
+            at_most=at_most,
         )
 
     def errors(attempts: Attempts) -> Verdict:
         return rate("errors", attempts.errors, attempts.errors, attempts.requests)
 
     def latency(attempts: Attempts) -> Verdict:
-        slow = attempts.slower.get(str(analysis.latency.slo_milliseconds), 0.0)
-        very_slow = attempts.slower.get(str(analysis.latency.abort_milliseconds), 0.0)
-        return rate("latency", slow, very_slow, attempts.requests)
+        limits, possible = analysis.latency, attempts.possibly_slower(analysis.latency.slo_milliseconds)
+        slow, very_slow = attempts.known_slower(limits.slo_milliseconds), attempts.known_slower(limits.abort_milliseconds)
+        return rate("latency", slow, very_slow, attempts.timed_requests, possible)
 
     return {
         "errors": _worse(errors(counts.candidate), errors(counts.candidate_live)),

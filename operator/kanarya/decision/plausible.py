@@ -149,18 +149,20 @@ def _odd_place(run: Run) -> Problems:
 
 
 def _odd_counts(counts: Counts, most: float) -> Problems:
-    if max(counts.candidate_live.requests, counts.candidate_mirror.requests, counts.stable.requests, counts.attempted) > most:
+    tracks = (counts.candidate_live, counts.candidate_mirror, counts.stable)
+    if max(counts.attempted, *(max(attempts.requests, attempts.timed_requests) for attempts in tracks)) > most:
         yield "run.counts has more requests than can be in that time"
     if counts.mismatched > _at_most(counts.compared) or counts.compared > _at_most(counts.attempted):
         yield "run.counts has more comparisons than requests"
-    for attempts in (counts.candidate_live, counts.candidate_mirror, counts.stable):
+    for attempts in tracks:
         yield from _odd_attempts(attempts)
 
 
 def _odd_attempts(attempts: Attempts) -> Problems:
-    if max(attempts.errors, 0.0, *attempts.slower.values()) > _at_most(attempts.requests):
+    slow = max(0.0, *attempts.slower.values(), *attempts.slower_at_most.values(), 0.0)
+    if attempts.errors > _at_most(attempts.requests) or slow > _at_most(attempts.timed_requests):
         yield "run.counts has more bad requests than requests"
-    if not all(threshold.isdecimal() and len(threshold) <= 6 for threshold in attempts.slower):
+    if not all(threshold.isdecimal() and len(threshold) <= 6 for threshold in (*attempts.slower, *attempts.slower_at_most)):
         yield "run.counts has a latency that is none"
 
 

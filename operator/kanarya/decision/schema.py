@@ -14,7 +14,13 @@ _HASH = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
 _ATTEMPTS = {
     "type": "object",
     "required": ["requests", "errors", "slower"],
-    "properties": {"requests": _COUNT, "errors": _COUNT, "slower": {"type": "object", "additionalProperties": _COUNT}},
+    "properties": {
+        "requests": _COUNT,
+        "errors": _COUNT,
+        "slower": {"type": "object", "additionalProperties": _COUNT},
+        "slowerAtMost": {"type": "object", "additionalProperties": _COUNT},
+        "timed": _COUNT,
+    },
     "additionalProperties": False,
 }
 _IDENTITY = {
@@ -75,6 +81,10 @@ _OBSERVED: dict[str, Any] = {
 _JUDGED: dict[str, Any] = {
     **_OBSERVED,
     "looks": {"type": "array", "items": {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}},
+    "edges": {
+        "type": "object",
+        "additionalProperties": {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2},
+    },
     "tests": {
         "type": "object",
         "propertyNames": {"enum": list(STREAMS)},
@@ -89,8 +99,9 @@ _JUDGED: dict[str, Any] = {
         },
     },
 }
-"""With the looks since the entry before, each as its time and the time up to which samples were counted; and with what method
-`Sequential` rests on besides counts: by stream the design effect and the windows that hold evidence."""
+"""With the looks since the entry before, each as its time and the time up to which samples were counted; with the bucket edges used where a
+threshold has none; and in `tests` what method `Sequential` rests on besides counts: by stream the design effect and the windows that hold
+evidence."""
 _KINDS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "RunStarted": (
         {
@@ -100,6 +111,8 @@ _KINDS: dict[str, tuple[dict[str, Any], list[str]]] = {
             "candidate": _IDENTITY,
             "stable": {"anyOf": [_IDENTITY, {"type": "null"}]},
             "replicas": {"type": "integer", "minimum": 1},
+            "queries": {"type": "array", "items": {"type": "string"}},
+            "notes": {"type": "array", "items": {"type": "string"}},
         },
         ["run", "spec", "specDigest", "candidate", "stable", "replicas"],
     ),

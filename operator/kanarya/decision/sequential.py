@@ -32,6 +32,7 @@ from math import log
 from kanarya.decision.statistics.anytime import JEFFREYS, Prior, complement, informative, log_e_above, log_e_below
 from kanarya.decision.statistics.conditional import log_e_discordant, log_e_worse
 from kanarya.decision.statistics.windows import STEP, Ring, Span, Tally, log_mean, spans
+from kanarya.decision.threshold import BETWEEN_EDGES, between_edges
 from kanarya.decision.verdict import Kind, Verdict
 
 FEWEST_BAD = 3
@@ -136,7 +137,16 @@ class Judgement:
     excused: bool
 
 
-def judge_rate(pool: Stream, live: Stream | None, *, bad_at_slo: float, limits: Limits, alphas: Alphas, elapsed: float) -> Judgement:
+def judge_rate(
+    pool: Stream,
+    live: Stream | None,
+    *,
+    bad_at_slo: float,
+    limits: Limits,
+    alphas: Alphas,
+    elapsed: float,
+    at_most: tuple[float, float] | None = None,
+) -> Judgement:
     """Judge a rate over a step.
 
     Parameters
@@ -147,6 +157,8 @@ def judge_rate(pool: Stream, live: Stream | None, *, bad_at_slo: float, limits: 
         Events of the pool that are bad against `limits.slo`; the same as those against abort, except for latency.
     elapsed
         Seconds in which the requests came, for the estimate of when there will be enough.
+    at_most
+        Events of the pool that may be bad against slo, and against abort, where it is not known of all; None: those that are.
     """
     streams = [pool] if live is None else [pool, live]
     proofs = {stream.name: prove_bad(stream, limits.abort, alphas.bad / len(streams)) for stream in streams}
@@ -155,7 +167,10 @@ def judge_rate(pool: Stream, live: Stream | None, *, bad_at_slo: float, limits: 
             return Judgement(_bad(proofs[stream.name], stream, limits), proofs, excused=False)
     if any(proof.excused for proof in proofs.values()):
         return Judgement(_put_off(pool, limits), proofs, excused=True)
-    return Judgement(_not_bad(pool, bad_at_slo, limits, alphas, tests=len(streams), elapsed=elapsed), proofs, excused=False)
+    now = pool.now.since(Tally())
+    known = _Seen(min(bad_at_slo, now.total), now.bad, now.total, pool.effect)
+    possible = known if at_most is None else known.possibly(*at_most)
+    return Judgement(_not_bad(known, possible, limits, alphas, tests=len(streams), elapsed=elapsed), proofs, excused=False)
 
 
 def prove_bad(stream: Stream, abort: float, alpha: float) -> Proof:
@@ -243,10 +258,8 @@ def _put_off(pool: Stream, limits: Limits) -> Verdict:
     return Verdict(Kind.INSUFFICIENT, "StableAboveAbort", rate, limits.slo, limits.abort, now.total, detail=detail)
 
 
-def _not_bad(pool: Stream, bad_at_slo: float, limits: Limits, alphas: Alphas, *, tests: int, elapsed: float) -> Verdict:
-    """Tell Within, Good and Insufficient apart, by the pool over the whole step."""
-    now = pool.now.since(Tally())
-    seen = _Seen(min(bad_at_slo, now.total), now.bad, now.total, pool.effect)
+def _not_bad(seen: _Seen, possible: _Seen, limits: Limits, alphas: Alphas, *, tests: int, elapsed: float) -> Verdict:
+    """Tell Within, Good and Insufficient apart, by the pool over the whole step: Within by what is known, Good by what is possible."""
     rate = seen.bad_at_slo / seen.total if seen.total else None
 
     def verdict(kind: Kind, reason: str, need: float, eta: float | None = None, detail: str = "") -> Verdict:
@@ -254,9 +267,12 @@ def _not_bad(pool: Stream, bad_at_slo: float, limits: Limits, alphas: Alphas, *,
 
     if seen.above_slo(limits):
         return verdict(Kind.WITHIN, f"{limits.word}AboveSlo", seen.total)
-    if seen.below_abort(limits, alphas):
+    if possible.above_slo(limits):
+        detail = between_edges(seen.bad_at_slo, possible.bad_at_slo, seen.total)
+        return verdict(Kind.INSUFFICIENT, BETWEEN_EDGES, seen.total, detail=detail)
+    if possible.below_abort(limits, alphas):
         return verdict(Kind.GOOD, f"{limits.word}WithinSlo", seen.total)
-    need = _needed(seen, limits, alphas, tests)
+    need = _needed(possible, limits, alphas, tests)
     eta = (need - seen.total) * elapsed / seen.total if seen.total > 0 and need < MOST_NEEDED and elapsed > 0 else None
     when = f", about {eta:.0f} s at this rate" if eta is not None else ""
     return verdict(Kind.INSUFFICIENT, "TooFewSamples", need, eta, f"{seen.total:.0f} of about {need:.0f} requests{when}")
@@ -270,6 +286,10 @@ class _Seen:
     bad: float
     total: float
     effect: float
+
+    def possibly(self, bad_at_slo: float, bad: float) -> _Seen:
+        """Give the same requests with all that may be bad."""
+        return _Seen(min(max(bad_at_slo, self.bad_at_slo), self.total), min(max(bad, self.bad), self.total), self.total, self.effect)
 
     def above_slo(self, limits: Limits) -> bool:
         return self._passes(log_e_above, self.bad_at_slo, limits.slo, SHOWN)

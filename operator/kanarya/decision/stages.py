@@ -25,13 +25,16 @@ def preflight(draft: Draft) -> None:
     """Keep the first weight back until everything is there that a run needs."""
     run = draft.run
     problems = dict(_problems(draft))
+    measured = _measured_otherwise(draft)
     if problems:
         reason = next(iter(problems))
-        return draft.say(reason, "; ".join(problems.values()), SOON)
+        return draft.say(reason, "; ".join([*problems.values(), *measured]), SOON)
     if draft.spec.paused:
         return draft.say("Paused", "everything is ready; spec.paused keeps the first weight back", SOON)
     if run.spec is None:
         draft.latch()
+        if measured:
+            draft.notice("Warning", "MeasuredOtherwise", "; ".join(measured))
     _go_to(draft, 0)
     return None
 
@@ -64,6 +67,18 @@ def _problems(draft: Draft) -> list[tuple[str, str]]:
         wanted = [(metric, why) for metric, why in sorted(reading.missing.items()) if metric != ignored]
         found += [(why.value, reading.detail or f"{metric}: {why.value}") for metric, why in wanted]
     return found + _undecided(draft)
+
+
+def _measured_otherwise(draft: Draft) -> list[str]:
+    """Say what cannot be measured just as the spec says, and how it is measured instead: it keeps nothing back."""
+    reading = draft.world.reading
+    if reading is None:
+        return []
+    edges = [
+        f"latency is judged beside {threshold} ms: at most {below:g} ms counts as faster and more than {above:g} ms as slower"
+        for threshold, (below, above) in reading.edges.items()
+    ]
+    return [*edges, *reading.notes]
 
 
 def _undecided(draft: Draft) -> list[tuple[str, str]]:

@@ -34,14 +34,14 @@ Bases = Mapping[str, Basis]
 
 def tallies(counts: Counts, analysis: Analysis) -> dict[str, Tally]:
     """Give the counts of each stream, bad against the abort limit."""
-    slow, stable = str(analysis.latency.abort_milliseconds), counts.stable
+    slow, stable = analysis.latency.abort_milliseconds, counts.stable
     pool, live = counts.candidate, counts.candidate_live
 
     def errors(attempts: Attempts) -> Tally:
         return Tally(attempts.errors, attempts.requests, stable.errors, stable.requests)
 
     def latency(attempts: Attempts) -> Tally:
-        return Tally(attempts.slower.get(slow, 0.0), attempts.requests, stable.slower.get(slow, 0.0), stable.requests)
+        return Tally(attempts.known_slower(slow), attempts.timed_requests, stable.known_slower(slow), stable.timed_requests)
 
     return {
         "errors/pool": errors(pool),
@@ -70,8 +70,12 @@ def looked(rings: Rings, counts: Counts, analysis: Analysis) -> dict[str, Ring]:
 def learned(bursts: Bursts, seen: Counts, analysis: Analysis) -> dict[str, Dispersion]:
     """Give the bursts after a look that has `seen` these increments: stable's for errors and latency, the candidate's for match."""
     stable = seen.stable
-    slow = stable.slower.get(str(analysis.latency.abort_milliseconds), 0.0)
-    news = {"errors": (stable.errors, stable.requests), "latency": (slow, stable.requests), MATCH_STAGE: (seen.mismatched, seen.compared)}
+    slow = stable.known_slower(analysis.latency.abort_milliseconds)
+    news = {
+        "errors": (stable.errors, stable.requests),
+        "latency": (slow, stable.timed_requests),
+        MATCH_STAGE: (seen.mismatched, seen.compared),
+    }
     return {**bursts, **{key: bursts.get(key, Dispersion()).seen(*counted) for key, counted in news.items()}}
 
 

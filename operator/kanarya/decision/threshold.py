@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from kanarya.decision.verdict import Kind, Verdict, eta_of
 
+BETWEEN_EDGES = "LatencyBetweenEdges"
+"""Reason of a verdict that the histogram is too coarse for."""
 FEWEST_BAD = 3
 """No candidate is called bad on fewer bad events than this."""
 
@@ -18,6 +20,7 @@ def judge_rate(
     need: float,
     elapsed: float,
     word: str,
+    at_most: float | None = None,
 ) -> Verdict:
     """Judge a rate of bad events.
 
@@ -36,6 +39,8 @@ def judge_rate(
         Seconds in which the requests came, for the estimate of when there will be enough.
     word
         What the reason begins with, such as `Errors`.
+    at_most
+        Events that may count against `slo`, when it is not known of all whether they do; None: `bad`.
     """
     if total < need:
         eta = eta_of(total, need, elapsed)
@@ -55,7 +60,14 @@ def judge_rate(
         return Verdict(Kind.BAD, f"{word}AboveAbort", abort_rate, slo, abort, total, need)
     if rate > slo:
         return Verdict(Kind.WITHIN, f"{word}AboveSlo", rate, slo, abort, total, need)
+    if at_most is not None and at_most / total > slo:
+        return Verdict(Kind.INSUFFICIENT, BETWEEN_EDGES, rate, slo, abort, total, total, detail=between_edges(bad, at_most, total))
     return Verdict(Kind.GOOD, f"{word}WithinSlo", rate, slo, abort, total, need)
+
+
+def between_edges(known: float, possible: float, total: float) -> str:
+    """Say that a histogram is too coarse for its limit."""
+    return f"{known:.0f} of {total:.0f} requests are slower, {possible:.0f} may be: the histogram has no edge near enough to tell"
 
 
 def _waiting(have: float, need: float, eta: float | None) -> str:

@@ -185,10 +185,7 @@ def attempts(buckets: Buckets, edges: Sequence[float], span: Span) -> tuple[tupl
     All buckets of a scrape share one base and one restart. A scrape with a refused sample is left out. An edge that any other scrape
     lacks, or whose bucket exceeds the whole, counts nothing throughout: half a count would be a wrong one.
     """
-    refused = frozenset[float]().union(*(buckets[edge].refused for edge in edges if edge in buckets))
-    total = [sample for sample in buckets.get(math.inf, Joined()).samples if sample[0] not in refused]
-    lookup = {edge: {at: value for at, value, _ in buckets.get(edge, Joined()).samples} for edge in edges}
-    lacking = frozenset(edge for edge in edges if any(not lookup[edge].get(at, math.inf) <= value for at, value, _ in total))
+    total, lookup, lacking = _aligned(buckets, edges)
     known = [edge for edge in edges if edge not in lacking]
     points = [Point(at, (value, *(lookup[edge][at] for edge in known)), started) for at, value, started in total]
     counted = increments(points, span) or (0.0,) * (1 + len(known))
@@ -196,3 +193,22 @@ def attempts(buckets: Buckets, edges: Sequence[float], span: Span) -> tuple[tupl
     # A race inside the exporter may put an attempt into a bucket just before the whole; slower is then 0, not -1.
     slower = tuple(max(0.0, counted[0] - within[edge]) if edge in within else 0.0 for edge in edges)
     return (counted[0], *slower), lacking
+
+
+def edges_of(buckets: Buckets, span: Span) -> frozenset[float] | None:
+    """Give the finite edges at which `attempts` can count, None when the span holds no sample that would tell."""
+    edges = [edge for edge in buckets if math.isfinite(edge)]
+    total, _, lacking = _aligned(buckets, edges)
+    return frozenset(edges) - lacking if any(span.since < at <= span.until for at, _, _ in total) else None
+
+
+Lookup = Mapping[float, Mapping[float, float]]
+
+
+def _aligned(buckets: Buckets, edges: Sequence[float]) -> tuple[list[tuple[float, float, float | None]], Lookup, frozenset[float]]:
+    """Give the samples of the whole, the values of each edge by time, and the edges that do not go with all of those samples."""
+    refused = frozenset[float]().union(*(buckets[edge].refused for edge in edges if edge in buckets))
+    total = [sample for sample in buckets.get(math.inf, Joined()).samples if sample[0] not in refused]
+    lookup = {edge: {at: value for at, value, _ in buckets.get(edge, Joined()).samples} for edge in edges}
+    lacking = frozenset(edge for edge in edges if any(not lookup[edge].get(at, math.inf) <= value for at, value, _ in total))
+    return total, lookup, lacking

@@ -1,8 +1,8 @@
 """The profile `kanarya`: what the metrics of ml-router and of the inference server are called, and what they count.
 
 Errors are the outcomes of `ERRORS`; requests are all attempts but `cancelled` ones; attempts slower than T are requests minus those
-in the bucket `le=T`. Identity is the target labels `namespace` and `pod`. A label of the same name that a pod writes itself arrives
-as `exported_namespace` or `exported_pod` and is never looked at.
+in the bucket `le=T`, which the router has: it takes its edges from the rollout's thresholds. Identity is the target labels `namespace`
+and `pod`. A label of the same name that a pod writes itself arrives as `exported_namespace` or `exported_pod` and is never looked at.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Final
 
 from kanarya.telemetry import promql
 
+HISTOGRAM: Final = "kanarya_request_duration_seconds"
+"""As Prometheus names it when it keeps native histograms; the series of the classic one is `BUCKETS`."""
 BUCKETS: Final = "kanarya_request_duration_seconds_bucket"
 COMPARISONS: Final = "kanarya_comparisons_total"
 BREAKER: Final = "kanarya_mirror_breaker_open"
@@ -20,6 +22,7 @@ FEATURE_BINS: Final = "ml_feature_bin_total"
 REFERENCE_BINS: Final = "ml_feature_reference_bin"
 
 ERRORS: Final = frozenset({"server_error", "timeout", "unreachable"})
+UNANSWERED: Final = frozenset({"timeout", "unreachable"})
 NOT_COUNTED: Final = "cancelled"
 COMPARED: Final = frozenset({"match", "mismatch"})
 REFUSED: Final = "refused"
@@ -54,12 +57,12 @@ def traffic_query(thresholds_ms: Collection[int], namespaces: Collection[str], p
     """Everything the routers count, in one selector.
 
     One selector is one look of Prometheus at its store, so a scrape is in the answer whole or not at all: buckets, comparisons and
-    the start of the process belong together. `le` is empty for all but the histogram, whose `+Inf` bucket counts the attempts.
+    the start of the process belong together. `le` is empty for all but the classic histogram, whose `+Inf` bucket counts the attempts.
     """
     edges = {"+Inf"}.union(*(spellings(threshold) for threshold in thresholds_ms))
     return promql.samples(
         [
-            promql.one_of("__name__", {BUCKETS, COMPARISONS, BREAKER, PROCESS_START}),
+            promql.one_of("__name__", {HISTOGRAM, BUCKETS, COMPARISONS, BREAKER, PROCESS_START}),
             promql.one_of("le", edges, or_absent=True),
             promql.unequal("outcome", NOT_COUNTED),
             promql.one_of("namespace", namespaces),

@@ -31,6 +31,10 @@ class ReadRequest:
         What the names of the rollout's router pods begin with (`fraud-router-`): only their word counts for traffic.
     candidate_pod_prefixes
         What the names of the candidate's pods begin with (`fraud-5f6c8d-`): only their word counts for drift.
+    stable_pod_prefix
+        What the names of stable's pods begin with (`fraud-stable-7d4b9c-`), for profiles that read model servers.
+    profile
+        Whose metrics errors and latency are counted from: `kanarya`, or a name of `servers.PROFILES`.
     since, watermark
         Start of the span, and up to where it is counted already (`watermark` >= `since`).
     drift_since, drift_watermark
@@ -51,6 +55,8 @@ class ReadRequest:
     drift_since: float
     drift_watermark: float
     tick_seconds: float
+    stable_pod_prefix: str = ""
+    profile: str = "kanarya"
 
     @classmethod
     def of(
@@ -63,6 +69,7 @@ class ReadRequest:
         stable_revision: str,
         router_pod_prefix: str,
         candidate_pod_prefixes: tuple[str, ...],
+        stable_pod_prefix: str,
     ) -> Self:
         """Give the request for the next look at a run."""
         return cls(
@@ -78,6 +85,8 @@ class ReadRequest:
             drift_since=run.drift_since,
             drift_watermark=run.drift_watermark,
             tick_seconds=float(analysis.interval_seconds),
+            stable_pod_prefix=stable_pod_prefix,
+            profile=analysis.profile,
         )
 
     def is_router(self, pod: str) -> bool:
@@ -87,3 +96,8 @@ class ReadRequest:
     def is_candidate(self, pod: str) -> bool:
         """Tell the candidate's pods from, say, those of a Deployment that is called `fraud-5f6c8d`."""
         return any(prefix and pod.startswith(prefix) and _POD.fullmatch(pod, len(prefix)) for prefix in self.candidate_pod_prefixes)
+
+    def is_stable(self, pod: str) -> bool:
+        """Tell stable's pods from others; their names hold the hash of their own ReplicaSet, too."""
+        prefix = self.stable_pod_prefix
+        return bool(prefix) and pod.startswith(prefix) and _REPLICA.fullmatch(pod, len(prefix)) is not None

@@ -56,7 +56,7 @@ class Snapshot:
             starts = Starts(one.samples)
             self._starts[target] = starts
             self._pod_starts.setdefault(target[:2], []).append(starts)
-        elif name in {profile.BUCKETS, profile.COMPARISONS, profile.BREAKER}:
+        elif name in {profile.HISTOGRAM, profile.BUCKETS, profile.COMPARISONS, profile.BREAKER}:
             self._rollouts.setdefault((target[0], one.labels.get("rollout", "")), []).append(one)
         else:
             self._pods.setdefault(target[0], {}).setdefault(target[1], []).append(one)

@@ -23,6 +23,7 @@ import httpx
 from kanarya.telemetry.access import Access, FileProblem
 from kanarya.telemetry.configuration import SourceConfig
 from kanarya.telemetry.look import STALE_SCRAPES, STALE_SLACK_SECONDS
+from kanarya.telemetry.native import NativeHistogram, read_native
 
 __all__ = ["PrometheusSource", "Series", "SourceConfig", "SourceError"]
 
@@ -70,10 +71,14 @@ class SourceError(Exception):
 
 @dataclass(frozen=True)
 class Series:
-    """One time series: its labels (with `__name__`), and samples as (epoch seconds, value), oldest first, times rising."""
+    """One time series: its labels (with `__name__`), and samples as (epoch seconds, value), oldest first, times rising.
+
+    The values of a native histogram are its counts; the whole samples stand in `histograms`.
+    """
 
     labels: Mapping[str, str]
     samples: tuple[tuple[float, float], ...]
+    histograms: tuple[tuple[float, NativeHistogram], ...] = ()
 
 
 class PrometheusSource:
@@ -253,15 +258,22 @@ def _series(item: Mapping[str, Any]) -> Series:
     labels = item["metric"]
     if not isinstance(labels, dict) or not all(isinstance(value, str) for value in labels.values()):
         raise TypeError("labels")
-    # A native histogram has `histograms` instead: no samples for us.
-    samples = tuple(_sample(pair) for pair in item.get("values", ()))
+    histograms = tuple((_time(at), read_native(sample)) for at, sample in item.get("histograms", ()))
+    # A series that changed its kind has both: what went before is another counter.
+    samples = tuple((at, one.count) for at, one in histograms) or tuple(_sample(pair) for pair in item.get("values", ()))
     if any(later[0] <= earlier[0] for earlier, later in itertools.pairwise(samples)):
         raise ValueError("times")
-    return Series(labels, samples)
+    return Series(labels, samples, histograms)
 
 
 def _sample(pair: Sequence[Any]) -> tuple[float, float]:
     at, value = pair
-    if isinstance(at, bool) or not isinstance(at, int | float) or not math.isfinite(at) or not isinstance(value, str):
+    if not isinstance(value, str):
         raise TypeError("sample")
-    return float(at), float(value)
+    return _time(at), float(value)
+
+
+def _time(at: Any) -> float:
+    if isinstance(at, bool) or not isinstance(at, int | float) or not math.isfinite(at):
+        raise TypeError("time")
+    return float(at)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kanarya.decision.counts import Attempts, Counts, Missing
 from kanarya.telemetry import counting, profile
 from kanarya.telemetry.counting import Point, Samples, Starts
+from kanarya.telemetry.latency import Histogram, Pairs, count_histograms
 from kanarya.telemetry.look import ALL, Look
 from kanarya.telemetry.request import ReadRequest
 from kanarya.telemetry.snapshot import Snapshot
@@ -20,9 +20,21 @@ Claims = dict[tuple[str, ...], list[tuple[Samples, Starts]]]
 
 @dataclass(frozen=True)
 class Traffic:
-    """Increments of one look; `gap` when a router lacks the sample from which to go on in this window."""
+    """Increments of one look.
+
+    Attributes
+    ----------
+    pairs
+        The edges at which slow attempts were counted.
+    unanswered
+        Attempts of each track to which no answer came.
+    gap
+        A router lacks the sample from which to go on in this window.
+    """
 
     counts: Counts
+    pairs: Pairs
+    unanswered: Mapping[str, float]
     newest: float | None
     stable_newest: float | None
     newest_counted: float | None
@@ -40,14 +52,16 @@ def count_traffic(request: ReadRequest, snapshot: Snapshot, look: Look) -> Traff
     samples = {track: [one.samples for one in _histogram(series, request, track)] for track in ("candidate", "stable")}
     newest = {track: counting.newest(some, look.now) for track, some in samples.items()}
     _check_presence(newest, look)
-    counts = _tally(request, snapshot, series, look)
+    counts, pairs, unanswered = _tally(request, snapshot, series, look)
     _check_breaker(request, series, look)
     gap = any(has_gap(request.namespace, snapshot, pod, some, look) for pod, some in routers.items())
-    return Traffic(counts, newest["candidate"], newest["stable"], counting.newest_counted(samples["candidate"], look.span), gap)
+    newest_counted = counting.newest_counted(samples["candidate"], look.span)
+    return Traffic(counts, pairs, unanswered, newest["candidate"], newest["stable"], newest_counted, gap)
 
 
 def _histogram(series: Sequence[Series], request: ReadRequest, track: str) -> list[Series]:
-    return [one for one in series if one.labels["__name__"] == profile.BUCKETS and _is_track(one.labels, request, track)]
+    names = (profile.BUCKETS, profile.HISTOGRAM)
+    return [one for one in series if one.labels["__name__"] in names and _is_track(one.labels, request, track)]
 
 
 def _is_track(labels: Mapping[str, str], request: ReadRequest, track: str) -> bool:
@@ -64,8 +78,8 @@ def _check_presence(newest: Mapping[str, float | None], look: Look) -> None:
         look.findings.add(ALL, Missing.STALE_SAMPLES, f"The newest sample of the candidate's requests is {look.now - ours:.0f} s old.")
 
 
-def _tally(request: ReadRequest, snapshot: Snapshot, series: Sequence[Series], look: Look) -> Counts:
-    buckets: dict[tuple[str, ...], dict[float, list[tuple[Samples, Starts]]]] = {}
+def _tally(request: ReadRequest, snapshot: Snapshot, series: Sequence[Series], look: Look) -> tuple[Counts, Pairs, dict[str, float]]:
+    histograms: dict[tuple[str, ...], Histogram] = {}
     comparisons: Claims = {}
     for one in series:
         labels = one.labels
@@ -75,13 +89,19 @@ def _tally(request: ReadRequest, snapshot: Snapshot, series: Sequence[Series], l
         key = (labels.get("pod", ""), track, labels.get("exposure", ""), labels.get("outcome", ""))
         claim = (one.samples, snapshot.starts(one))
         if labels["__name__"] == profile.BUCKETS:
-            buckets.setdefault(key, {}).setdefault(_edge(labels.get("le", "")), []).append(claim)
+            histograms.setdefault(key, Histogram()).add_bucket(labels.get("le", ""), *claim)
+        elif labels["__name__"] == profile.HISTOGRAM and one.histograms:
+            histograms.setdefault(key, Histogram()).add_native(one, snapshot.starts(one))
         elif labels["__name__"] == profile.COMPARISONS and track == "candidate":
             comparisons.setdefault(key, []).append(claim)
     sums = {"live": Attempts(), "mirror": Attempts(), "stable": Attempts()}
-    for (_, track, exposure, outcome), claims in buckets.items():
+    unanswered = {"candidate": 0.0, "stable": 0.0}
+    counted = count_histograms(histograms, request.thresholds_ms, look, "The series of requests")
+    for (_, track, exposure, outcome), attempts in counted.attempts.items():
         whose = "stable" if track == "stable" else "mirror" if exposure == "mirror" else "live"
-        sums[whose] += _attempts(request, claims, outcome, look)
+        sums[whose] += replace(attempts, errors=attempts.requests) if outcome in profile.ERRORS else attempts
+        if outcome in profile.UNANSWERED:
+            unanswered[track] += attempts.requests
     attempted = compared = mismatched = 0.0
     for (_, _, _, outcome), claimed in comparisons.items():
         joined = counting.join(claimed, look.span, look.now)
@@ -92,27 +112,7 @@ def _tally(request: ReadRequest, snapshot: Snapshot, series: Sequence[Series], l
         mismatched += grown if outcome == profile.MISMATCHED else 0.0
     if not comparisons:
         look.findings.add("match", Missing.NO_SERIES, "Prometheus has no series of comparisons of the candidate.")
-    return Counts(sums["live"], sums["mirror"], sums["stable"], attempted, compared, mismatched)
-
-
-def _attempts(request: ReadRequest, claims: Mapping[float, list[tuple[Samples, Starts]]], outcome: str, look: Look) -> Attempts:
-    edges = [profile.edge(threshold) for threshold in request.thresholds_ms]
-    joined = {edge: counting.join(claims[edge], look.span, look.now) for edge in (*edges, math.inf) if edge in claims}
-    for edge, one in joined.items():
-        look.report(("errors", "latency") if edge == math.inf else ("latency",), one, "The series of requests")
-    (requests, *slower), lacking = counting.attempts(joined, edges, look.span)
-    for threshold in request.thresholds_ms:
-        if profile.edge(threshold) in lacking:
-            look.findings.add("latency", Missing.MISSING_EDGE, f"The routers' latency histogram has no bucket edge at {threshold} ms.")
-    errors = requests if outcome in profile.ERRORS else 0.0
-    return Attempts(requests, errors, {str(threshold): count for threshold, count in zip(request.thresholds_ms, slower, strict=True)})
-
-
-def _edge(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
+    return Counts(sums["live"], sums["mirror"], sums["stable"], attempted, compared, mismatched), counted.pairs, unanswered
 
 
 def _check_breaker(request: ReadRequest, series: Sequence[Series], look: Look) -> None:

@@ -10,6 +10,7 @@ import pytest
 from kanarya.api.rollout import parse_spec
 from kanarya.cluster import names
 from kanarya_inference.router import main as router_command
+from kanarya_inference.router.settings import SETTINGS_KEY
 from kanarya_inference.server import command as server_command
 from tests.contract.charts.rendering import INFERENCE, NAMESPACE, Helm, Objects, selects
 
@@ -115,6 +116,11 @@ def test_the_commands_are_ones_that_the_programs_take(objects: Objects) -> None:
     assert (server["command"], server["args"][0]) == (["kanarya-ml"], "serve")
     assert server["ports"] == [{"name": "http", "containerPort": arguments.port}]
     assert {"name": "model", "mountPath": str(arguments.model), "readOnly": True} in server["volumeMounts"]
+    mounted = {"name": "router-settings", "mountPath": str(arguments.router_settings.parent), "readOnly": True}
+    assert mounted in server["volumeMounts"]
+    assert arguments.router_settings.name == SETTINGS_KEY
+    volume = {"name": "router-settings", "configMap": {"name": names.settings("fraud"), "optional": True}}
+    assert volume in template_of(objects)["spec"]["volumes"]
 
 
 def test_the_routers_permissions_are_its_own_route_and_settings(objects: Objects) -> None:

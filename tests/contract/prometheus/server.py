@@ -64,7 +64,9 @@ class Exporter:
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await reader.readuntil(b"\r\n\r\n")
-            lines = [
+            # Without a type nothing is a histogram, which matters to a Prometheus that keeps native ones.
+            lines = ["# TYPE kanarya_request_duration_seconds histogram"]
+            lines += [
                 f"{name}{{{','.join(f'{key}={json.dumps(label)}' for key, label in labels.items())}}} {value!r}"
                 for name, labels, value in self.pod.expose()
             ]
@@ -90,15 +92,15 @@ class Exporter:
 class Prometheus:
     """One server with its own folder; it may be stopped and started again."""
 
-    def __init__(self, program: Path, folder: Path) -> None:
+    def __init__(self, program: Path, folder: Path, **scraping: object) -> None:
         self._program = program
         self._folder = folder
         self._process: asyncio.subprocess.Process | None = None
         self.url = f"http://127.0.0.1:{free_port()}"
         self._targets = folder / "targets.json"
-        config = {
+        config: dict[str, object] = {
             "global": {"scrape_interval": f"{SCRAPE_SECONDS}s", "scrape_timeout": f"{SCRAPE_SECONDS}s"},
-            "scrape_configs": [{"job_name": "pods", "file_sd_configs": [{"files": [str(self._targets)]}]}],
+            "scrape_configs": [{"job_name": "pods", "file_sd_configs": [{"files": [str(self._targets)]}], **scraping}],
         }
         (folder / "prometheus.yml").write_text(json.dumps(config))  # JSON is YAML
 

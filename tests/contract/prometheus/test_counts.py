@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
-from kanarya.decision.counts import Counts, Missing, Reading, add_bins
+from kanarya.decision.counts import Attempts, Counts, Missing, Reading, add_bins
 from kanarya.telemetry import Collector, PrometheusSource, ReadRequest, SourceConfig
 from tests.contract.prometheus.server import SCRAPE_SECONDS, Exporter, MissingProgramError, Prometheus, find_prometheus
 from tests.unit.telemetry.fakes import Model, Router, request
@@ -31,11 +31,22 @@ async def prometheus(tmp_path: Path) -> AsyncIterator[Prometheus]:
 
 
 @pytest.fixture
-async def collector(prometheus: Prometheus) -> AsyncIterator[Collector]:
-    config = SourceConfig(url=prometheus.url, scrape_interval_seconds=SCRAPE_SECONDS, timeout_seconds=2)
-    collector = Collector(PrometheusSource(config), time.time)
-    yield collector
-    await collector.close()
+async def collector_of() -> AsyncIterator[Callable[[Prometheus], Collector]]:
+    made: list[Collector] = []
+
+    def make(prometheus: Prometheus) -> Collector:
+        config = SourceConfig(url=prometheus.url, scrape_interval_seconds=SCRAPE_SECONDS, timeout_seconds=2)
+        made.append(Collector(PrometheusSource(config), time.time))
+        return made[-1]
+
+    yield make
+    for collector in made:
+        await collector.close()
+
+
+@pytest.fixture
+def collector(prometheus: Prometheus, collector_of: Callable[[Prometheus], Collector]) -> Collector:
+    return collector_of(prometheus)
 
 
 @dataclass
@@ -211,3 +222,31 @@ async def test_what_is_said_of_bad_samples_and_targets(prometheus: Prometheus, c
         cards = await collector.read(replace(asked, rollout="cards", router_pod_prefix="cards-router-"))
         assert cards.missing["errors"] is Missing.DUPLICATE_SERIES
         assert (await collector.read(replace(asked, rollout="none", router_pod_prefix="none-"))).missing["*"] is Missing.NO_SERIES
+
+
+async def test_histograms_that_prometheus_keeps_as_native_ones(tmp_path: Path, collector_of: Callable[[Prometheus], Collector]) -> None:
+    server = Prometheus(find_prometheus(), tmp_path, convert_classic_histograms_to_nhcb=True)
+    began = time.time()
+    router, model = Router("fraud-router-6c9f8d-x2x4z", started=began - 100), Model("fraud-new-abcde", started=began - 100)
+    router.answer("candidate", seconds=0.1, times=1000)
+    try:
+        async with Exporter(router).serving() as first, Exporter(model).serving() as second:
+            server.scrape(first, second)
+            await server.start()
+            await asyncio.gather(first.scraped(), second.scraped())
+            since = time.time()
+            asked = request(tick_seconds=1.0, since=since, watermark=since, drift_since=since, drift_watermark=since)
+            await first.scraped()
+            for seconds, times in ((0.01, 40), (0.1, 5), (0.5, 3), (2.0, 2)):
+                router.answer("candidate", "mirror", "server_error" if seconds == 2.0 else "success", seconds=seconds, times=times)
+            await first.scraped()
+            await asyncio.sleep(2.2)
+            collector = collector_of(server)
+            reading = await collector.read(asked)
+            assert reading.counts.candidate == Attempts(50, 2, {"80": 10, "120": 5})
+            assert (dict(reading.missing), dict(reading.edges)) == ({}, {})
+            apart = await collector.read(replace(asked, thresholds_ms=(90, 800)))
+            assert apart.counts.candidate == Attempts(50, 2, {"90": 5, "800": 2}, {"90": 10, "800": 5})
+            assert dict(apart.edges) == {"90": (80.0, 120.0), "800": (120.0, 1000.0)}
+    finally:
+        await server.stop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,9 +55,11 @@ def pick(series: Series, name: str, **labels: str) -> float:
 
 
 @asynccontextmanager
-async def running(folder: Path, *, faults: Faults | None = None, fault_control: bool = False, load: bool = True) -> AsyncIterator[Running]:
+async def running(
+    folder: Path, *, faults: Faults | None = None, fault_control: bool = False, load: bool = True, latency_bounds: Sequence[float] = ()
+) -> AsyncIterator[Running]:
     drain = Drain()
-    app = InferenceApp(folder, faults=faults, fault_control=fault_control, draining=lambda: drain.draining)
+    app = InferenceApp(folder, faults=faults, fault_control=fault_control, latency_bounds=latency_bounds, draining=lambda: drain.draining)
     ports: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
     serving = asyncio.create_task(
         serve([Listener(app, 0, "127.0.0.1")], drain=drain, drain_seconds=0.1, finish_seconds=1, on_started=ports.set_result)

@@ -15,6 +15,7 @@ from kanarya_inference.server import app as app_module
 from kanarya_inference.server.app import InferenceApp
 from kanarya_inference.server.body import MAX_BODY_BYTES, BodyError, read_body
 from kanarya_inference.server.faults import Faults
+from kanarya_inference.server.metrics import rollout_bounds
 from tests.unit.inference.support import SNAPSHOT, Running, pick, running
 
 V = "v1.8.0"
@@ -329,3 +330,21 @@ async def test_faults_cannot_be_switched_unless_the_server_was_started_for_it(ba
 def test_senseless_faults_are_refused(arguments: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match="the fault"):
         Faults(*arguments)
+
+
+async def test_the_rollouts_latency_limits_are_edges_of_the_servers_histogram(baseline: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "settings.json"
+    settings.write_text('{"schemaVersion": 1, "latencyBucketsMilliseconds": [1, 33, 80, 333]}')
+    async with running(baseline, latency_bounds=rollout_bounds(settings)) as server:
+        await server.predict()
+        series = await server.series()
+        for edge in ("33", "80", "333", "5000"):
+            assert pick(series, "ml_predict_latency_ms_bucket", model_version=V, le=edge) == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", '{"latencyBucketsMilliseconds": [0]}', '{"latencyBucketsMilliseconds": [1e999]}', "[" * 100_000]
+)
+def test_settings_that_cannot_be_used_leave_the_default_edges(tmp_path: Path, text: str) -> None:
+    (tmp_path / "settings.json").write_text(text)
+    assert rollout_bounds(tmp_path / "settings.json") == rollout_bounds(tmp_path / "none.json") == rollout_bounds(None) == ()

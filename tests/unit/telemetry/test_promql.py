@@ -56,7 +56,8 @@ def test_a_namespace_cannot_leave_its_quotes() -> None:
 def test_the_query_asks_for_both_spellings_of_an_edge() -> None:
     query = profile.traffic_query([80, 1000], ["shop"], ["fraud-router-"], 20)
     assert query == (
-        '{__name__=~"kanarya_comparisons_total|kanarya_mirror_breaker_open|kanarya_request_duration_seconds_bucket|'
+        '{__name__=~"kanarya_comparisons_total|kanarya_mirror_breaker_open|kanarya_request_duration_seconds|'
+        "kanarya_request_duration_seconds_bucket|"
         'process_start_time_seconds",le=~"\\\\+Inf|0\\\\.08|1|1\\\\.0|",outcome!="cancelled",namespace=~"shop",'
         'pod=~"(?:fraud-router-).*"}[20s]'
     )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import json
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -21,6 +23,9 @@ from kanarya.telemetry.source import PrometheusSource, Series, SourceConfig, Sou
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 SECRET = "hunter2-in-a-body"
+
+CAPTURED = Path(__file__).parent / "captured"
+"""Answers of a real Prometheus 3.15."""
 
 
 def matrix(*result: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -96,10 +101,27 @@ async def test_a_matrix_is_read() -> None:
     assert form == {"query": ['up{pod="a"}[20s]'], "time": ["1000.500"], "timeout": ["2000ms"]}
 
 
-async def test_no_series_and_native_histograms() -> None:
-    for answer in (matrix(), matrix({"metric": {}, "histograms": [[1, {}]]})):
-        async with serving(answering(reply(json.dumps(answer).encode()))) as source:
-            assert [one.samples for one in await source.query("up[20s]", 1000.0)] in ([], [()])
+async def test_no_series() -> None:
+    async with serving(answering(reply(json.dumps(matrix()).encode()))) as source:
+        assert await source.query("up[20s]", 1000.0) == []
+
+
+@pytest.mark.parametrize("kept", ["native-custom-buckets", "native-exponential"])
+async def test_native_histograms_as_prometheus_writes_them(kept: str) -> None:
+    body = (CAPTURED / f"{kept}.json").read_bytes()
+    async with serving(answering(reply(body))) as source:
+        (series,) = await source.query("x[3s]", 1000.0)
+    assert [one.count for _, one in series.histograms] == [value for _, value in series.samples]
+    assert len(series.histograms) >= 2
+    for _, one in series.histograms:
+        assert one.within(math.inf) == one.count > 0
+        assert one.within(0.0) == 0
+
+
+@pytest.mark.parametrize("sample", [{}, {"count": "1", "buckets": [[0, "0.1", "3"]]}, {"count": None}, {"count": "1", "buckets": 3}])
+async def test_a_native_histogram_that_is_none(sample: object) -> None:
+    body = json.dumps(matrix({"metric": {}, "histograms": [[1, sample]]})).encode()
+    assert (await failure(answering(reply(body)))).failure == "bad_answer"
 
 
 async def test_a_server_that_hangs_is_given_up() -> None:
