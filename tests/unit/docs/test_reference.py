@@ -146,8 +146,10 @@ def test_the_annotated_rollout_is_valid_and_has_every_field() -> None:
     parse_spec(body["spec"])
     (version,) = custom_resource_definition()["spec"]["versions"]
     schema = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    policies = {"spec.analysis.missingData.noTraffic.afterSeconds"}  # only a Rollback has it
-    assert sorted(set(paths(schema, "spec")) - set(keys(body["spec"], "spec")) - policies) == []
+    # Only a Rollback has the one; the other is absent by default, and a comment.
+    absent = {"spec.analysis.missingData.noTraffic.afterSeconds", "spec.traffic.stickyHeader"}
+    assert "# stickyHeader:" in text
+    assert sorted(set(paths(schema, "spec")) - set(keys(body["spec"], "spec")) - absent) == []
 
 
 def paths(schema: dict[str, Any], path: str) -> Iterator[str]:

@@ -280,9 +280,9 @@ async def test_client_that_leaves_late_saw_a_timeout(rig: Start) -> None:
 
 async def test_least_busy_pod_gets_the_next_request(rig: Start) -> None:
     router = await rig(pods=2)
-    router.stable[0].delay = 0.8
+    router.stable[0].delay = 3
     slow = [asyncio.create_task(router.predict()) for _ in range(4)]
-    await asyncio.sleep(0.02)
+    await eventually(lambda: _is(sum(len(pod.requests) for pod in router.stable), 4))
     for _ in range(10):
         await router.predict()
     await asyncio.gather(*slow)
