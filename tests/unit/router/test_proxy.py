@@ -282,7 +282,11 @@ async def test_least_busy_pod_gets_the_next_request(rig: Start) -> None:
     router = await rig(pods=2)
     router.stable[0].delay = 3
     slow = [asyncio.create_task(router.predict()) for _ in range(4)]
-    await eventually(lambda: _is(sum(len(pod.requests) for pod in router.stable), 4))
+
+    async def arrived() -> bool:
+        return sum(len(pod.requests) for pod in router.stable) == 4
+
+    await eventually(arrived)
     for _ in range(10):
         await router.predict()
     await asyncio.gather(*slow)
