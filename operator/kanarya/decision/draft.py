@@ -10,6 +10,7 @@ from kanarya.api.rollout import LatchedSpec, Mode, RolloutSpec, latched
 from kanarya.decision import evidence
 from kanarya.decision.actions import Action, LowerWeight, Notice
 from kanarya.decision.counts import Missing, counts_json, drift_json
+from kanarya.decision.custom import Values, values_json
 from kanarya.decision.judge import ALL, Judged
 from kanarya.decision.state import Run, State
 from kanarya.decision.streams import Bases, bases_json
@@ -49,6 +50,7 @@ class Draft:
     notices: list[Notice] = field(default_factory=list)
     judged: Judged = field(default_factory=lambda: Judged({}, {}))
     bases: Bases = field(default_factory=dict)
+    values: Values = field(default_factory=dict)
     reason: str = ""
     message: str = ""
     again: float | None = None
@@ -143,6 +145,7 @@ class Draft:
             "newestSample": None if reading is None else reading.newest,
             "missing": {key: value.value for key, value in sorted(self.missing.items())},
             **({"tests": bases_json(self.bases, self.judged.used)} if self.judged.used else {}),
+            **({"values": values_json(self.values)} if self.values else {}),
             "verdicts": {metric: verdict.as_json() for metric, verdict in self.verdicts.items()},
         }
 

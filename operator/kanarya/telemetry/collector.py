@@ -9,6 +9,7 @@ from dataclasses import replace
 from kanarya.decision.counts import Drift, Missing, Reading
 from kanarya.telemetry import profile
 from kanarya.telemetry.counting import Span
+from kanarya.telemetry.custom import CustomReader
 from kanarya.telemetry.driftbins import count_drift
 from kanarya.telemetry.feed import MAX_WINDOW_SECONDS, Feed, Interest, Source
 from kanarya.telemetry.look import ALL, Findings, Look, horizon
@@ -25,14 +26,15 @@ log = logging.getLogger(__name__)
 class Collector:
     """Reads the counts of any number of rollouts from one source with the profile `kanarya`.
 
-    `clock` gives epoch seconds.
+    `clock` gives epoch seconds; `custom_queries` is whether rollouts may bring queries of their own.
     """
 
-    def __init__(self, source: Source, clock: Callable[[], float]) -> None:
+    def __init__(self, source: Source, clock: Callable[[], float], *, custom_queries: bool = False) -> None:
         self._source = source
         self._clock = clock
         self._traffic = Feed(source, clock, _traffic_query)
         self._drift = Feed(source, clock, _drift_query)
+        self._custom = CustomReader(source, clock, allowed=custom_queries)
 
     async def read(self, request: ReadRequest) -> Reading:
         """Count what is new for one rollout.
@@ -41,7 +43,10 @@ class Collector:
         there.
         """
         try:
-            return await self._read(request)
+            reading = await self._read(request)
+            own = await self._custom.read(request)
+            sentences = [*([reading.detail] if reading.detail else []), *own.sentences]
+            return replace(reading, custom=own.sights, missing={**reading.missing, **own.missing}, detail=" ".join(sentences))
         except SourceError as error:
             return _down(request, str(error))
         except Exception:

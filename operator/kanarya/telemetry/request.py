@@ -5,10 +5,20 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from kanarya.api.rollout import CustomMetric
+
 _REPLICA = re.compile(r"[a-z0-9]+(-[a-z0-9]+)?")
 """What a ReplicaSet or a StatefulSet puts behind a pod's name: `6c9f8d-x2x4z`, or `0`."""
 _POD = re.compile(r"[a-z0-9]+")
 """What Kubernetes puts behind the name of a pod's ReplicaSet."""
+
+
+@dataclass(frozen=True)
+class CustomRequest:
+    """A metric of the team's own, and up to where it is counted already (epoch seconds)."""
+
+    metric: CustomMetric
+    watermark: float
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,8 @@ class ReadRequest:
         The same for drift.
     tick_seconds
         Longest usual time between two looks.
+    custom
+        Metrics of the team's own.
     """
 
     namespace: str
@@ -47,6 +59,7 @@ class ReadRequest:
     drift_since: float
     drift_watermark: float
     tick_seconds: float
+    custom: tuple[CustomRequest, ...] = ()
 
     def is_router(self, pod: str) -> bool:
         """Tell a router pod of this rollout from, say, a model pod of a rollout that is called `fraud-router-eu`."""
