@@ -105,9 +105,9 @@ def judge(
         **own,
     }
     # What was counted before the silence still stands against the candidate: only a Bad survives missing data.
-    for metric, verdict in verdicts.items():
+    for metric in (*METRICS, *own):
         reason = missing.get(metric)
-        if reason is not None and verdict.kind is not Kind.BAD:
+        if reason is not None and verdicts[metric].kind is not Kind.BAD:
             verdicts[metric] = Verdict(Kind.NO_DATA, reason.value)
     return Judged(verdicts, used | own_used, excused)
 
