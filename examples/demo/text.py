@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kanarya.cli.view import render
-from kanarya.decision.verdict import METRICS
+from kanarya.decision.verdict import ordered
 
 WIDTH = 100
 
@@ -83,7 +83,7 @@ def brief(look: Look) -> tuple[str, str]:
     if run.get("steps"):
         words.append(f"step {run.get('step', 0)}/{run['steps']} weight {run.get('weight', 0):3d} %")
     verdicts = look.live.get("verdicts") or {}
-    words += [f"{metric} {verdicts[metric]['verdict']}" for metric in METRICS if metric in verdicts]
+    words += [f"{metric} {verdicts[metric]['verdict']}" for metric in ordered(verdicts)]
     words.append(str(look.live.get("reason") or status.get("reason") or ""))
     stats = look.stats
     seen = f"{stats.get('answered', 0)} answered, {failed(stats)} errors" if stats else "no word of the load"

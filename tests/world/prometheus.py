@@ -198,7 +198,7 @@ class Connection:
         self._clocks = PrometheusSource(self.config, _NO_CLIENT, wall=clock)
         self.clock_ahead = self.clock_behind = 0.0
 
-    async def query(self, promql: str, at: float) -> list[Series]:
+    async def query(self, promql: str, at: float, *, lookback_seconds: float | None = None) -> list[Series]:
         self._between("before a query")
         sent = self._clock()
         await asyncio.sleep(self._random.uniform(0.002, 0.03))

@@ -83,7 +83,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
   verbs: [create, patch]
 {{- end -}}
 
-{{/* The operator's configuration: the values under `sources` without those that are empty or only the chart's. */}}
+{{/* The operator's configuration: `allowCustomQueries`, and the values under `sources` without those that are empty or only the chart's. */}}
 {{- define "kanarya.config" -}}
 {{- $sources := dict -}}
 {{- range $name, $source := .Values.sources -}}
@@ -95,7 +95,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end -}}
 {{- $_ := set $sources $name $given -}}
 {{- end -}}
-{{- dict "sources" $sources | toYaml -}}
+{{- dict "sources" $sources "allowCustomQueries" .Values.allowCustomQueries | toYaml -}}
 {{- end -}}
 
 {{/* Name of the volume of a source: at most 63 characters, as volumes have it. */}}

@@ -33,6 +33,11 @@ MATCH_ORDER = "slo must be more than abort: more matches are better"
 ROLLBACK_AFTER = "action Rollback needs afterSeconds: how long the data may be missing"
 HOLD_AFTER = "afterSeconds does nothing with action Hold: set action to Rollback, or leave afterSeconds out"
 STICKY_MIRROR = "stickyHeader needs mirrorPercent 100: each track then has clients of its own, and only copies make the two comparable"
+METRIC_SOURCE = "a metric has either query, for a value, or bad and total, for a ratio"
+METRIC_LIMITS = "slo and abort must differ: abort above slo means less is better, below it more is better"
+RATIO_LIMITS = "slo must be less than abort, both between 0 and 1: they limit the share of bad among total"
+RATIO_FOR = "abortForSeconds does nothing for a ratio: its counts are judged as a whole"
+METRIC_NAMES = "every metric needs a name of its own, and none of errors, latency, match, drift"
 DRIFT_WEIGHT = "drift.maxWeight must not be more than plan.weightTotal"
 
 
@@ -152,6 +157,45 @@ class DriftLimits(Model):
     max_weight: int = Field(100, ge=0, le=10_000, description="Weights above this, and promotion, wait until drift is Good.")
 
 
+RESERVED_METRICS = ("errors", "latency", "match", "drift")
+Template = Annotated[str, Field(min_length=1, max_length=1024)]
+MetricLimit = Annotated[float, Field(ge=-1e15, le=1e15)]
+
+
+class CustomMetric(Model):
+    """A metric of the team's own, where the installation allows it: a value, or a ratio of two counters."""
+
+    model_config = rules(
+        rule("has(self.bad) == has(self.total) && has(self.query) != has(self.bad)", METRIC_SOURCE),
+        rule("self.slo != self.abort", METRIC_LIMITS),
+        rule("!has(self.bad) || (self.slo > 0.0 && self.slo < self.abort && self.abort < 1.0)", RATIO_LIMITS),
+        rule("!has(self.bad) || !has(self.abortForSeconds)", RATIO_FOR),
+    )
+    name: Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$")] = Field(
+        description="What verdicts, Events and evidence call it."
+    )
+    query: Template | None = Field(
+        None, description="PromQL that gives one number. Variables: {{namespace}}, {{rollout}}, {{revision}}, {{pods}}."
+    )
+    bad: Template | None = Field(None, description="Selector of counters of bad events; needs total.")
+    total: Template | None = Field(None, description="Selector of counters of all events.")
+    slo: MetricLimit = Field(description="Good up to here: down to here when abort is below it.")
+    abort: MetricLimit = Field(description="Bad beyond this.")
+    abort_for_seconds: Annotated[int, Field(ge=0, le=3600)] | None = Field(
+        None, description="How long a value must stay beyond abort to be Bad. Default: 30."
+    )
+    action: Literal["Abort", "Report"] = Field("Abort", description="Report: told and recorded, but it stops nothing.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        ratio = self.bad is not None
+        _require(ratio == (self.total is not None) and ratio != (self.query is not None), METRIC_SOURCE)
+        _require(self.slo != self.abort, METRIC_LIMITS)
+        _require(not ratio or 0 < self.slo < self.abort < 1, RATIO_LIMITS)
+        _require(not ratio or self.abort_for_seconds is None, RATIO_FOR)
+        return self
+
+
 class MissingPolicy(Model):
     """What to do while a kind of data is missing."""
 
@@ -192,6 +236,12 @@ class Confidence(Model):
 class Analysis(Model):
     """How a candidate is judged."""
 
+    model_config = rules(
+        rule(
+            "self.metrics.all(m, self.metrics.exists_one(n, n.name == m.name) && !(m.name in ['errors', 'latency', 'match', 'drift']))",
+            METRIC_NAMES,
+        ),
+    )
     source_name: Name = Field("default", description="A Prometheus named in the operator's own configuration.")
     profile: Profile = Field(
         "kanarya",
@@ -211,7 +261,14 @@ class Analysis(Model):
     errors: Errors = Errors()
     match: Match = Match()
     drift: DriftLimits = DriftLimits()
+    metrics: tuple[CustomMetric, ...] = Field((), max_length=10, description="Metrics of the team's own.")
     missing_data: MissingData = MissingData()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = [metric.name for metric in self.metrics]
+        _require(len(set(names)) == len(names) and not set(names) & set(RESERVED_METRICS), METRIC_NAMES)
+        return self
 
 
 class Traffic(Model):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from kanarya.decision.verdict import METRICS
+from kanarya.decision.verdict import METRICS, ordered
 
 Entry = Mapping[str, Any]
 TOLD = ("Decision", "RouteRepaired", "HistoryLost", "StableSwitched", "WeightRestored", "RunEnded")
@@ -81,10 +81,12 @@ def _decided(entry: Entry, *, observed: bool) -> str:
 
 def _numbers(entry: Entry) -> list[str]:
     verdicts = entry.get("verdicts") or {}
-    return [_metric(metric, verdicts[metric]) for metric in METRICS if metric in verdicts]
+    return [_metric(metric, verdicts[metric]) for metric in ordered(verdicts)]
 
 
 def _metric(metric: str, verdict: Mapping[str, Any]) -> str:
     estimate = verdict.get("estimate")
+    if metric not in METRICS:
+        return f"{metric:8} {'-' if estimate is None else f'{estimate:.6g}':>9}  {verdict['verdict']:12} {verdict['reason']}"
     value = "-" if estimate is None else f"{estimate:.3f}" if metric == "drift" else f"{100 * estimate:.2f} %"
     return f"{metric:8} {value:>9}  {verdict['verdict']:12} {verdict['reason']:20} {verdict['have']:.0f} requests"

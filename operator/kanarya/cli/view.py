@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kanarya.cluster.objects import MOST_WEIGHT, printable
-from kanarya.decision.verdict import METRICS
+from kanarya.decision.verdict import METRICS, ordered
 
 BAR = 40
 UNITS = {"errors": "failed", "latency": "too slow", "match": "the same", "drift": "PSI"}
@@ -39,7 +39,7 @@ def render(rollout: Mapping[str, Any], live: Mapping[str, Any], now: float) -> s
         observed = f", observed as if at {virtual:g} %" if virtual else ""
         lines.append(f"weight {share:3g} %  [{'#' * filled}{'.' * (BAR - filled)}]  {_step(run)}{observed}")
     verdicts = live.get("verdicts") or {}
-    lines += [_metric(metric, verdicts[metric]) for metric in METRICS if metric in verdicts]
+    lines += [_metric(metric, verdicts[metric]) for metric in ordered(verdicts)]
     if live.get("message"):
         lines.append(f"{live['reason']}: {live['message']}")
     else:
@@ -78,6 +78,8 @@ def _step(run: Mapping[str, Any]) -> str:
 
 def _metric(metric: str, verdict: Mapping[str, Any]) -> str:
     estimate = verdict.get("estimate")
+    if metric not in METRICS:
+        return f"  {metric:8} {'-' if estimate is None else f'{estimate:.6g}':>9} {verdict['verdict']:12} {verdict['reason']}"
     value = "-" if estimate is None else (f"{estimate:.3f}" if metric == "drift" else f"{100 * estimate:.2f} %")
     limits = [verdict.get("slo"), verdict.get("abort")]
     shown = "/".join("-" if limit is None else (f"{limit:g}" if metric == "drift" else f"{100 * limit:g} %") for limit in limits)

@@ -10,6 +10,7 @@ from kanarya.api.crd import NAME_NOT_LABEL, NAME_TOO_LONG
 from kanarya.api.rollout import NAME_LIMIT, InvalidSpec, RolloutSpec, parse_spec
 from kanarya.cluster import names
 from kanarya.cluster.port import Object
+from kanarya.telemetry.queries import Values, problems
 
 _LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _KEPT = ("replicas", "scaleDownDelaySeconds", "mode")
@@ -30,6 +31,28 @@ def check_name(name: str) -> None:
         raise Refused("InvalidName", NAME_TOO_LONG)
     if not _LABEL.fullmatch(name):
         raise Refused("InvalidName", NAME_NOT_LABEL)
+
+
+def check_queries(spec: RolloutSpec, namespace: str, name: str, *, allowed: bool) -> None:
+    """Refuse queries of the rollout's own where the installation does not allow them, and those that may not be asked.
+
+    Raises
+    ------
+    Refused
+        With what to change.
+    """
+    if not spec.analysis.metrics:
+        return
+    if not allowed:
+        sentence = "this installation does not allow queries of rollouts: remove spec.analysis.metrics"
+        raise Refused("QueriesNotAllowed", f"{sentence}, or set allowCustomQueries in the operator's chart")
+    templates = {
+        metric.name: {part: text for part in ("query", "bad", "total") if (text := getattr(metric, part)) is not None}
+        for metric in spec.analysis.metrics
+    }
+    found = problems(templates, Values(namespace, name, "revision"))
+    if found:
+        raise Refused("InvalidQuery", "spec.analysis.metrics: " + "; ".join(found[:5]))
 
 
 def check_alone(rollout: Object, spec: RolloutSpec, others: Sequence[Object]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.alias_generators import to_camel
 
 from kanarya.telemetry.source import SourceConfig
 
@@ -16,10 +17,14 @@ class ConfigError(Exception):
 
 
 class OperatorConfig(BaseModel):
-    """What `--config` names."""
+    """What `--config` names.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    `allow_custom_queries` is whether rollouts may bring queries of their own.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
     sources: Mapping[str, SourceConfig]
+    allow_custom_queries: bool = False
 
 
 def load_config(path: Path) -> OperatorConfig:

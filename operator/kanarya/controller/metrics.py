@@ -15,6 +15,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._own: dict[Key, set[str]] = {}
+        """Metrics of the teams' own that are shown now."""
         ProcessCollector(registry=self.registry)
         rollout = ["namespace", "rollout"]
         metric = [*rollout, "metric"]
@@ -41,7 +43,12 @@ class Metrics:
             self.age.labels(*key).set(max(now - newest, 0.0))
         elif run is None:
             self.age.remove(*key)
-        for name in METRICS:
+        own = {name for name in decision.verdicts if name not in METRICS}
+        for name in self._own.pop(key, set()) - own:
+            self._remove(key, name)
+        if own:
+            self._own[key] = own
+        for name in (*METRICS, *sorted(own)):
             verdict = decision.verdicts.get(name)
             for kind in Kind:
                 self.verdict.labels(*key, name, kind.value).set(verdict is not None and verdict.kind is kind)
@@ -58,8 +65,15 @@ class Metrics:
             if verdict.estimate is not None:
                 self.value.labels(*key, name).set(verdict.estimate)
 
+    def _remove(self, key: Key, metric: str) -> None:
+        """Remove the series of a metric of the team's own."""
+        for family in (self.verdict, self.value, self.limit, self.samples):
+            for labels in [labels for labels in _children(family) if labels[:3] == (*key, metric)]:
+                family.remove(*labels)
+
     def forget(self, key: Key) -> None:
         """Remove the series of a rollout that is gone."""
+        self._own.pop(key, None)
         for family in (self.weight, self.verdict, self.value, self.limit, self.samples, self.age):
             for labels in [labels for labels in _children(family) if labels[:2] == key]:
                 family.remove(*labels)

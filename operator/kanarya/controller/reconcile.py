@@ -20,7 +20,7 @@ from kanarya.cluster.objects import Plan, UnusableTarget, released_rules, route_
 from kanarya.cluster.observe import View, check_free, check_target, look, world_of
 from kanarya.cluster.port import HTTPROUTES, ROLLOUTS, Conflict, Forbidden, Invalid, KubeApi, NotFound, Object
 from kanarya.cluster.store import CheckpointTooNew, EvidenceStore, load, save
-from kanarya.controller.acceptance import Refused, check_alone, check_name, salvaged
+from kanarya.controller.acceptance import Refused, check_alone, check_name, check_queries, salvaged
 from kanarya.controller.metrics import Metrics
 from kanarya.controller.queue import Key
 from kanarya.controller.status import Report, status_of
@@ -32,7 +32,7 @@ from kanarya.decision.ending import requested_ending
 from kanarya.decision.lifecycle import begun, decide, lowered, raised, recover, set_forward
 from kanarya.decision.state import Run, Stage, State
 from kanarya.decision.world import World
-from kanarya.telemetry.collector import ReadRequest
+from kanarya.telemetry.request import ReadRequest
 
 log = logging.getLogger(__name__)
 SAVE_SECONDS = 30.0
@@ -92,6 +92,7 @@ class Reconciler:
         version: str,
         instance: str,
         at: FaultPoint,
+        custom_queries: bool = False,
     ) -> None:
         self._api = api
         self._telemetry = telemetry
@@ -102,6 +103,7 @@ class Reconciler:
         self._executor = Executor(api, at)
         self._instance = instance
         self._at = at
+        self._custom_queries = custom_queries
         self._started = clock()
         self._memories: dict[Key, Memory] = {}
         self._turns = Turns(TURNS)
@@ -238,7 +240,9 @@ class Reconciler:
         if spec.analysis.source_name not in self._telemetry:
             known = ", ".join(sorted(self._telemetry)) or "none"
             raise Refused("UnknownSource", f"spec.analysis.sourceName {spec.analysis.source_name!r} is not configured; known: {known}")
-        uid, now = rollout["metadata"]["uid"], self._clock()
+        metadata = rollout["metadata"]
+        check_queries(spec, metadata["namespace"], metadata["name"], allowed=self._custom_queries)
+        uid, now = metadata["uid"], self._clock()
         if memory.alone[0] != uid or not 0 <= now - memory.alone[1] < RESYNC_SECONDS:
             # Not at each look: of many rollouts in a namespace every one would read all the others.
             check_alone(rollout, spec, await self._api.list(ROLLOUTS, rollout["metadata"]["namespace"]))
@@ -433,7 +437,7 @@ def _essence(state: State) -> dict[str, Any]:
     """Give the part of the state whose change is worth a write at once: not the counts, which change with every look."""
     document = state.model_dump(mode="json", exclude={"chain": {"outbox"}})
     if document.get("run"):
-        for key in ("counts", "drift", "watermark", "drift_watermark", "message", "reason"):
+        for key in ("counts", "drift", "watermark", "drift_watermark", "custom", "message", "reason"):
             document["run"].pop(key, None)
     return document
 

@@ -172,7 +172,8 @@ async def run(options: Options) -> int:
     api = await KubernetesApi.connect(kubeconfig=options.kubeconfig, context=options.context)
     metrics = Metrics()
     sources = {name: PrometheusSource(config, name=name) for name, config in options.config.sources.items()}
-    telemetry = {name: Collector(source, time.time) for name, source in sources.items()}
+    allowed = options.config.allow_custom_queries
+    telemetry = {name: Collector(source, time.time, custom_queries=allowed) for name, source in sources.items()}
     reconciler = Reconciler(
         api,
         telemetry,
@@ -182,6 +183,7 @@ async def run(options: Options) -> int:
         version=options.version,
         instance=f"{socket.gethostname()}/{os.getpid()}",
         at=fault_points(),
+        custom_queries=allowed,
     )
     queue, targets, synced = Queue(reconciler.reconcile, SystemRandom(), urgent=has_run(reconciler.memory)), Targets(), [0.0]
     metrics.queue.set_function(queue.overdue)

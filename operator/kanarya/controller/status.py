@@ -12,7 +12,7 @@ from kanarya.cluster.events import timestamp
 from kanarya.cluster.port import Object
 from kanarya.decision.draft import Decision
 from kanarya.decision.state import Ended, Run, Stage, State
-from kanarya.decision.verdict import METRICS, Kind
+from kanarya.decision.verdict import Kind, ordered
 from kanarya.decision.world import World
 
 Truth = Literal["True", "False", "Unknown"]
@@ -169,7 +169,7 @@ def _promotable(report: Report) -> Judgement:
     verdicts = report.decision.verdicts if report.decision else {}
     if not verdicts:
         return "False", "NotJudged", "nothing has been judged yet"
-    bad = [metric for metric in METRICS if verdicts[metric].kind is not Kind.GOOD]
+    bad = [metric for metric in ordered(verdicts) if verdicts[metric].kind is not Kind.GOOD]
     if not bad:
         return "True", "AllGood", "every metric of this step is Good"
     verdict = verdicts[bad[0]]

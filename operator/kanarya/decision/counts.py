@@ -38,6 +38,10 @@ class Missing(StrEnum):
     """The router has suspended mirroring."""
     COMPARISONS_MISSING = "ComparisonsMissing"
     """Fewer than 95 % of the mirrored requests could be compared."""
+    SEVERAL_SERIES = "SeveralSeries"
+    """A query of the team's own gave several numbers where one was meant."""
+    QUERY_REFUSED = "QueryRefused"
+    """A query of the team's own was not answered, or must not be asked."""
     NO_REFERENCE = "NoReference"
     """The candidate exposes no training reference for drift."""
 
@@ -95,7 +99,8 @@ class Counts:
     """Counts of one span of time (a step, or between two looks).
 
     `candidate_live` and `candidate_mirror` are the candidate's attempts by exposure, `stable` all of stable's. `attempted` requests
-    were chosen for mirroring, `compared` of them gave two scores, `mismatched` of those differed by more than the tolerance.
+    were chosen for mirroring, `compared` of them gave two scores, `mismatched` of those differed by more than the tolerance. `custom` has
+    (bad, total) of each ratio of the team's own, by its name.
     """
 
     candidate_live: Attempts = field(default_factory=Attempts)
@@ -104,6 +109,7 @@ class Counts:
     attempted: float = 0.0
     compared: float = 0.0
     mismatched: float = 0.0
+    custom: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def candidate(self) -> Attempts:
@@ -118,7 +124,13 @@ class Counts:
             self.attempted + other.attempted,
             self.compared + other.compared,
             self.mismatched + other.mismatched,
+            {name: _sum(self.custom.get(name), other.custom.get(name)) for name in sorted({*self.custom, *other.custom})},
         )
+
+
+def _sum(left: tuple[float, float] | None, right: tuple[float, float] | None) -> tuple[float, float]:
+    (bad, total), (more_bad, more) = left or (0.0, 0.0), right or (0.0, 0.0)
+    return bad + more_bad, total + more
 
 
 Bins = tuple[float, ...]
@@ -131,6 +143,20 @@ class Drift:
 
     current: Mapping[str, Bins] = field(default_factory=dict)
     reference: Mapping[str, Bins] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sight:
+    """One look at one metric of the team's own, at `until` (epoch seconds).
+
+    A value has `value` and `oldest`, the earliest time of a sample that may be behind it; a ratio has increments since the watermark.
+    """
+
+    until: float
+    value: float | None = None
+    oldest: float = 0.0
+    bad: float = 0.0
+    total: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -157,6 +183,8 @@ class Reading:
         The source's samples do not reach back to the watermark, or not without a gap: the span's counts must begin again.
     newest_counted
         Time stamp of the newest sample of the candidate's series up to `until`, None when there is none.
+    custom
+        Metrics of the team's own that could be seen, by name; those that could not are in `missing`.
     """
 
     until: float
@@ -174,6 +202,7 @@ class Reading:
     """What Prometheus was asked for this rollout; what is asked for several at once names them all."""
     notes: tuple[str, ...] = ()
     """Sentences on how the profile measures what its server does not tell."""
+    custom: Mapping[str, Sight] = field(default_factory=dict)
 
 
 def attempts_json(attempts: Attempts) -> dict[str, Any]:
@@ -208,6 +237,7 @@ def counts_json(counts: Counts) -> dict[str, Any]:
             "mismatched": counts.mismatched,
         },
         "stable": attempts_json(counts.stable),
+        **({"custom": {name: list(pair) for name, pair in sorted(counts.custom.items())}} if counts.custom else {}),
     }
 
 
@@ -221,6 +251,7 @@ def counts_from_json(data: Mapping[str, Any]) -> Counts:
         float(candidate.get("attempted", 0)),
         float(candidate.get("compared", 0)),
         float(candidate.get("mismatched", 0)),
+        {name: (float(bad), float(total)) for name, (bad, total) in data.get("custom", {}).items()},
     )
 
 

@@ -10,6 +10,7 @@ from kanarya.api.rollout import LatchedSpec, Mode, RolloutSpec, latched
 from kanarya.decision import evidence
 from kanarya.decision.actions import Action, LowerWeight, Notice
 from kanarya.decision.counts import Missing, counts_json, drift_json
+from kanarya.decision.custom import Values, values_json
 from kanarya.decision.judge import ALL, Judged
 from kanarya.decision.state import Run, State
 from kanarya.decision.streams import Bases, bases_json
@@ -49,6 +50,7 @@ class Draft:
     notices: list[Notice] = field(default_factory=list)
     judged: Judged = field(default_factory=lambda: Judged({}, {}))
     bases: Bases = field(default_factory=dict)
+    values: Values = field(default_factory=dict)
     reason: str = ""
     message: str = ""
     again: float | None = None
@@ -153,6 +155,7 @@ class Draft:
             "missing": {key: value.value for key, value in sorted(self.missing.items())},
             **({"edges": {key: list(pair) for key, pair in reading.edges.items()}} if reading is not None and reading.edges else {}),
             **({"tests": bases_json(self.bases, self.judged.used)} if self.judged.used else {}),
+            **({"values": values_json(self.values)} if self.values else {}),
             "verdicts": {metric: verdict.as_json() for metric, verdict in self.verdicts.items()},
         }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kanarya.api.rollout import MissingPolicy, RolloutSpec
 from kanarya.decision.actions import LowerWeight, PointStable, WriteSettings
 from kanarya.decision.draft import Draft
-from kanarya.decision.observing import BLOCKING, analysis_of, missing_policies
+from kanarya.decision.observing import analysis_of, blocking_of, missing_policies
 from kanarya.decision.state import Ended, Outcome, Run, Stage
 from kanarya.decision.verdict import Kind, Metric
 
@@ -90,17 +90,15 @@ def _unavailable(draft: Draft) -> Ending | None:
 
 def _breach(draft: Draft) -> Ending | None:
     run, now, analysis = draft.run, draft.now, analysis_of(draft)
-    aborting: tuple[Metric, ...] = (*BLOCKING, "drift") if analysis.drift.action == "Abort" else BLOCKING
+    blocking = blocking_of(draft)
+    aborting: tuple[Metric, ...] = (*blocking, "drift") if analysis.drift.action == "Abort" else blocking
     if run.stage is Stage.PREFLIGHT:  # pods that have just started are slow: only the steps judge latency
         aborting = tuple(metric for metric in aborting if metric != "latency")
     for metric in aborting:
         verdict = draft.verdicts[metric]
         if verdict.kind is Kind.BAD:
-            return (
-                "RolledBack",
-                verdict.reason,
-                f"{metric}: {verdict.estimate:.4g}, limit {verdict.abort:.4g}, {verdict.have:.0f} requests",
-            )
+            numbers = f"{verdict.estimate:.4g}, limit {verdict.abort:.4g}, {verdict.have:.0f} requests"
+            return "RolledBack", verdict.reason, f"{metric}: {verdict.detail if verdict.reason == 'ValueBeyondAbort' else numbers}"
     if run.storm_since is not None and now - run.storm_since >= STORM_SECONDS:
         return "Interrupted", "StableAboveAbort", f"stable itself has been above abort for {now - run.storm_since:.0f} s"
     policies: dict[str, MissingPolicy] = {

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from kanarya.api.rollout import Analysis, Plan
+from kanarya.decision import custom as team
 from kanarya.decision import sequential
 from kanarya.decision.counts import Attempts, Counts, Drift, Missing
 from kanarya.decision.drift import judge_drift
@@ -39,7 +40,8 @@ class Standard:
         confidence = self.analysis.confidence
         # Where no later stage looks again, to call a bad rate good is to promote it.
         advance = max(confidence.advance, confidence.abort) if self.last else confidence.advance
-        return alphas(abort=confidence.abort, advance=advance, steps=len(self.plan.steps), soak=self.plan.soak_seconds > 0)
+        steps, soak = len(self.plan.steps), self.plan.soak_seconds > 0
+        return alphas(abort=confidence.abort, advance=advance, steps=steps, soak=soak, ratios=team.ratios(self.analysis))
 
     @property
     def drift_alphas(self) -> Alphas | None:
@@ -73,6 +75,7 @@ def judge(
     run_elapsed: float,
     settled: bool,
     bases: Bases | None = None,
+    values: team.Values | None = None,
 ) -> Judged:
     """Judge every metric of a step.
 
@@ -88,28 +91,33 @@ def judge(
         Whether the step is old enough for silence to mean something.
     bases
         By stream, what the tests of method `Sequential` rest on besides counts.
+    values
+        Values of the team's own metrics, by name.
     """
     analysis = standard.analysis
     everywhere = missing.get(ALL)
     if everywhere is None and settled and counts.candidate.requests == 0:
         everywhere = Missing.NO_TRAFFIC if counts.stable.requests == 0 else Missing.NO_SERIES
     if everywhere is not None:
-        return Judged({metric: Verdict(Kind.NO_DATA, everywhere.value) for metric in METRICS}, {})
+        metrics = (*METRICS, *(metric.name for metric in analysis.metrics))
+        return Judged({metric: Verdict(Kind.NO_DATA, everywhere.value) for metric in metrics}, {})
     if analysis.method == "Sequential":
         rates, used, excused = _sequential(standard, counts, bases or {}, elapsed)
     else:
         rates, used, excused = _threshold(analysis, counts, elapsed), {}, ()
+    own, own_used = team.judge_custom(analysis, standard.alphas, counts, values=values or {}, bases=bases or {}, elapsed=elapsed)
     verdicts: dict[Metric, Verdict] = {
         **rates,
         "match": _as_match(analysis, counts, rates["match"]),
         "drift": judge_drift(analysis.drift, drift, min_samples=analysis.min_samples, elapsed=run_elapsed, alphas=standard.drift_alphas),
+        **own,
     }
     # What was counted before the silence still stands against the candidate: only a Bad survives missing data.
-    for metric in METRICS:
+    for metric in (*METRICS, *own):
         reason = missing.get(metric)
         if reason is not None and verdicts[metric].kind is not Kind.BAD:
             verdicts[metric] = Verdict(Kind.NO_DATA, reason.value)
-    return Judged(verdicts, used, excused)
+    return Judged(verdicts, used | own_used, excused)
 
 
 def limits_of(analysis: Analysis) -> dict[Metric, Limits]:

@@ -80,6 +80,8 @@ def begun(state: State, now: float) -> State:
     ahead: dict[str, Any] = {name: now for name in times if (getattr(run, name) or 0.0) > now}
     if any(since > now for since in run.missing_since.values()):
         ahead["missing_since"] = {policy: min(since, now) for policy, since in run.missing_since.items()}
+    if any(watch.until > now for watch in run.custom.values()):
+        ahead["custom"] = {name: watch.not_after(now) for name, watch in run.custom.items()}
     return state.model_copy(update={"run": run.model_copy(update=ahead)}) if ahead else state
 
 

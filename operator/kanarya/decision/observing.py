@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kanarya.api.rollout import Analysis
 from kanarya.decision.counts import Counts, Drift, Missing, add_bins
+from kanarya.decision.custom import blocking, counted, values_of, watched
 from kanarya.decision.draft import Draft
 from kanarya.decision.judge import ALL, Standard, judge, settled
 from kanarya.decision.state import MOST_LOOKS, Stage
@@ -27,13 +28,17 @@ def observe(draft: Draft) -> None:
         draft.update_run(counts=run.counts + reading.counts, watermark=reading.until, drift=drift, drift_watermark=reading.until)
     if reading is not None:
         draft.update_run(looks=(*run.looks, (draft.now, reading.until))[-MOST_LOOKS:])
+    if reading is not None and not reading.history_lost:
+        before = draft.run
+        counts = before.counts + counted(before.custom, reading, before.weight_since)
+        draft.update_run(counts=counts, custom=watched(before.custom, reading, analysis_of(draft), before.weight_since))
     _judge(draft)
     if reading is not None and not reading.history_lost and reading.until > run.watermark:
         _remember(draft, reading.counts)
     run = draft.run
     if run.sampled_since is None and run.counts.candidate.requests:
         draft.update_run(sampled_since=draft.now)
-    within = any(draft.verdicts[metric].kind is Kind.WITHIN for metric in BLOCKING)
+    within = any(draft.verdicts[metric].kind is Kind.WITHIN for metric in blocking_of(draft))
     draft.update_run(
         within_since=(run.within_since if run.within_since is not None else draft.now) if within else None,
         missing_since={policy: run.missing_since.get(policy, draft.now) for policy in missing_policies(draft)},
@@ -45,6 +50,7 @@ def _judge(draft: Draft) -> None:
     elapsed = draft.now - run.weight_since
     if standard.analysis.method == "Sequential":
         draft.bases = bases(run.rings, run.bursts, run.counts, standard.analysis)
+    draft.values = values_of(run.custom, draft.world.reading, run.weight_since)
     draft.judged = judge(
         standard,
         run.counts,
@@ -54,6 +60,7 @@ def _judge(draft: Draft) -> None:
         run_elapsed=draft.now - run.drift_since,
         settled=settled(standard.analysis, elapsed),
         bases=draft.bases,
+        values=draft.values,
     )
     since = run.storm_since if run.storm_since is not None else draft.now
     excused = [metric for metric in draft.judged.excused if metric != "latency" or run.stage is not Stage.PREFLIGHT]
@@ -78,6 +85,11 @@ def analysis_of(draft: Draft) -> Analysis:
     return draft.run.spec.analysis if draft.run.spec else draft.spec.analysis
 
 
+def blocking_of(draft: Draft) -> tuple[Metric, ...]:
+    """Name the metrics that must be Good for the weight to rise, and end the run when they are Bad."""
+    return (*BLOCKING, *blocking(analysis_of(draft)))
+
+
 def missing_policies(draft: Draft) -> dict[str, str]:
     """Give, for each policy that applies now, the reason of the first metric without data.
 
@@ -85,7 +97,7 @@ def missing_policies(draft: Draft) -> dict[str, str]:
     """
     policies: dict[str, str] = {}
     preflight = draft.run.stage is Stage.PREFLIGHT
-    for metric in BLOCKING:
+    for metric in blocking_of(draft):
         verdict = draft.verdicts[metric]
         if verdict.kind is Kind.NO_DATA and (not preflight or verdict.reason == Missing.MIRROR_BREAKER_OPEN.value):
             policies.setdefault(_policy_of(verdict.reason), verdict.reason)

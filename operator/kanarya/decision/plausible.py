@@ -17,7 +17,7 @@ from kanarya.decision import evidence
 from kanarya.decision.counts import Attempts, Counts, Drift
 from kanarya.decision.state import MOST_LOOKS, SCHEMA_VERSION, Chain, Run, Stage, State
 from kanarya.decision.statistics.windows import CAPACITY
-from kanarya.decision.streams import BURSTS, STREAMS
+from kanarya.decision.streams import BURSTS, CUSTOM, STREAMS
 
 AHEAD_SECONDS = 300.0
 """How far the clock of the operator's last node may have been ahead of this one's."""
@@ -115,6 +115,8 @@ def _odd_run(state: State, run: Run, now: float) -> Problems:
         run.unready_since or 0.0,
         run.sampled_since or 0.0,
         run.storm_since or 0.0,
+        *(watch.until for watch in run.custom.values()),
+        *(watch.beyond_since or 0.0 for watch in run.custom.values()),
     ]
     if max(times) > now + AHEAD_SECONDS:
         yield "the run holds a time to come"
@@ -167,7 +169,7 @@ def _odd_attempts(attempts: Attempts) -> Problems:
 
 
 def _odd_windows(run: Run) -> Problems:
-    if not run.rings.keys() <= set(STREAMS) or not run.bursts.keys() <= set(BURSTS):
+    if any(name not in STREAMS and not name.endswith(f"/{CUSTOM}") for name in run.rings) or not run.bursts.keys() <= set(BURSTS):
         yield "run.rings or run.bursts has a stream that is none"
     for ring in run.rings.values():
         numbers = [mark.number for mark in ring.marks]

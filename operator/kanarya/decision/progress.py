@@ -8,7 +8,7 @@ from kanarya.decision.keeping import keep_route, keep_workloads
 from kanarya.decision.observing import observe
 from kanarya.decision.stages import preflight, promoting, soaking, stepping
 from kanarya.decision.state import Stage
-from kanarya.decision.verdict import METRICS
+from kanarya.decision.verdict import ordered
 
 PERIOD_SECONDS, SOAK_PERIOD_SECONDS = 60.0, 600.0
 """How often evidence gets an entry though nothing has changed."""
@@ -44,7 +44,7 @@ def _record_progress(draft: Draft) -> None:
     run = draft.state.run
     if run is None or run.spec is None or not draft.verdicts or run.stage is Stage.ROLLING_BACK:
         return
-    verdicts = {metric: f"{draft.verdicts[metric].kind.value}/{draft.verdicts[metric].reason}" for metric in METRICS}
+    verdicts = {metric: f"{draft.verdicts[metric].kind.value}/{draft.verdicts[metric].reason}" for metric in ordered(draft.verdicts)}
     entered = run.weight_since == draft.now or draft.state.intent is not None
     if verdicts != dict(run.verdicts) and not entered:
         draft.record("VerdictChanged", **draft.observed())

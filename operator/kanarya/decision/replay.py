@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from kanarya.api.rollout import LatchedSpec
 from kanarya.decision.counts import Missing, counts_from_json, drift_from_json
+from kanarya.decision.custom import values_from_json
 from kanarya.decision.evidence import digest, first_break
 from kanarya.decision.judge import Standard, judge, settled
 from kanarya.decision.streams import bases_from_json, is_last
@@ -50,5 +51,6 @@ def _judge_again(spec: LatchedSpec, entry: Mapping[str, Any]) -> dict[str, Any]:
         run_elapsed=float(entry["runElapsed"]),
         settled=settled(spec.analysis, elapsed),
         bases=bases_from_json(entry.get("tests", {})),
+        values=values_from_json(entry.get("values", {})),
     )
     return {metric: verdict.as_json() for metric, verdict in judged.verdicts.items()}

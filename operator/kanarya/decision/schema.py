@@ -6,10 +6,11 @@ from typing import Any
 
 from kanarya.decision.evidence import ENTRIES_LIMIT, SCHEMA_VERSION
 from kanarya.decision.state import Stage
-from kanarya.decision.streams import STREAMS
-from kanarya.decision.verdict import METRICS, Kind
+from kanarya.decision.streams import CUSTOM, STREAMS
+from kanarya.decision.verdict import Kind
 
 _COUNT = {"type": "number", "minimum": 0}
+_METRIC = "^[a-z][-a-z0-9]{0,39}$"
 _HASH = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
 _ATTEMPTS = {
     "type": "object",
@@ -61,6 +62,7 @@ _OBSERVED: dict[str, Any] = {
                 "additionalProperties": False,
             },
             "stable": _ATTEMPTS,
+            "custom": {"type": "object", "additionalProperties": {"type": "array", "items": _COUNT, "minItems": 2, "maxItems": 2}},
         },
         "additionalProperties": False,
     },
@@ -76,7 +78,7 @@ _OBSERVED: dict[str, Any] = {
     "watermark": {"type": "number"},
     "newestSample": {"type": ["number", "null"]},
     "missing": {"type": "object", "additionalProperties": {"type": "string"}},
-    "verdicts": {"type": "object", "properties": dict.fromkeys(METRICS, _VERDICT), "additionalProperties": False},
+    "verdicts": {"type": "object", "propertyNames": {"pattern": _METRIC}, "additionalProperties": _VERDICT},
 }
 _JUDGED: dict[str, Any] = {
     **_OBSERVED,
@@ -85,9 +87,18 @@ _JUDGED: dict[str, Any] = {
         "type": "object",
         "additionalProperties": {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2},
     },
+    "values": {
+        "type": "object",
+        "additionalProperties": {
+            "type": "object",
+            "required": ["value", "after"],
+            "properties": {"value": {"type": "number"}, "after": {"type": "number"}, "beyond": _COUNT},
+            "additionalProperties": False,
+        },
+    },
     "tests": {
         "type": "object",
-        "propertyNames": {"enum": list(STREAMS)},
+        "propertyNames": {"pattern": f"^({'|'.join(STREAMS)}|{_METRIC[1:-1]}/{CUSTOM})$"},
         "additionalProperties": {
             "type": "object",
             "required": ["effect", "marks"],

@@ -8,7 +8,7 @@ test                                                 share                      
 ==================================================  =====================================  ==========
 the whole run                                        alpha                                  1/100
 a stage: Preflight, each step, the soak if any       1 / stages of the above                1/600
-a metric: errors, latency, match                     1/3 of the above                       1/1800
+a metric: errors, latency, match, r ratios of a team  1/(3 + r) of the above                 1/1800
 errors, latency: on the pool; on live alone          1/2 of the above each                  1/3600
 match: on the pool, all there is                     the metric's whole                     1/1800
 of each test: from the stage's start                 weight 1/2                             1/7200
@@ -57,7 +57,7 @@ class Alphas:
 
 
 @lru_cache(maxsize=64)
-def alphas(*, abort: float, advance: float, steps: int, soak: bool) -> Alphas:
+def alphas(*, abort: float, advance: float, steps: int, soak: bool, ratios: int = 0) -> Alphas:
     """Split the confidences of a plan; see the table at the top.
 
     Parameters
@@ -66,9 +66,11 @@ def alphas(*, abort: float, advance: float, steps: int, soak: bool) -> Alphas:
         `confidence.abort` and `confidence.advance`, such as 0.99 and 0.95.
     steps, soak
         Steps of the plan, and whether a soak follows.
+    ratios
+        Ratios of the team's own, which share with our metrics.
     """
     stages = 1 + steps + soak
-    return Alphas(complement(abort) / stages / METRICS_SHARING, complement(advance))
+    return Alphas(complement(abort) / stages / (METRICS_SHARING + ratios), complement(advance))
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ from typing import Any
 
 from kanarya.decision import evidence
 from kanarya.decision.actions import EnsureStable, LowerWeight, PointStable, RaiseWeight, WriteSettings
+from kanarya.decision.counts import Reading
 from kanarya.decision.draft import SOON, Draft
 from kanarya.decision.ending import WOULD_PROMOTE, end, withdraw
 from kanarya.decision.keeping import FOLLOW_SECONDS
-from kanarya.decision.observing import BLOCKING, fresh
+from kanarya.decision.observing import blocking_of, fresh
 from kanarya.decision.state import Run, Stage, State
 from kanarya.decision.verdict import Kind
 
@@ -60,13 +61,21 @@ def _problems(draft: Draft) -> list[tuple[str, str]]:
     if world.settings is None or world.settings[1] != run.candidate.revision or not world.settings_intact:
         found.append(("RouterNotReady", "the router does not know this candidate yet"))
     reading = world.reading
-    if reading is None or (not reading.missing and not fresh(draft)):
+    wanted = _missing(draft, reading)
+    if reading is None or (not wanted and not fresh(draft)):
         found.append(("WaitingForSamples", "no sample of the candidate that is newer than this run"))
-    elif reading.missing:
-        ignored = "drift" if draft.spec.analysis.drift.action == "Report" else ""
-        wanted = [(metric, why) for metric, why in sorted(reading.missing.items()) if metric != ignored]
-        found += [(why.value, reading.detail or f"{metric}: {why.value}") for metric, why in wanted]
-    return found + _undecided(draft)
+    return found + wanted + _undecided(draft)
+
+
+def _missing(draft: Draft, reading: Reading | None) -> list[tuple[str, str]]:
+    """List what could not be seen of metrics that are more than told."""
+    analysis = draft.spec.analysis
+    told = {metric.name for metric in analysis.metrics if metric.action == "Report"} | (
+        {"drift"} if analysis.drift.action == "Report" else set()
+    )
+    missing = {} if reading is None else reading.missing
+    detail = "" if reading is None else reading.detail
+    return [(why.value, detail or f"{metric}: {why.value}") for metric, why in sorted(missing.items()) if metric not in told]
 
 
 def _measured_otherwise(draft: Draft) -> list[str]:
@@ -84,7 +93,7 @@ def _measured_otherwise(draft: Draft) -> list[str]:
 def _undecided(draft: Draft) -> list[tuple[str, str]]:
     """List what too few copies have been judged by: a plainly broken candidate then never gets a live request."""
     run = draft.run
-    verdicts = [(metric, draft.verdicts[metric]) for metric in BLOCKING if metric != "latency"]
+    verdicts = [(metric, draft.verdicts[metric]) for metric in blocking_of(draft) if metric != "latency"]
     if run.storm_since is not None:
         return [(verdict.reason, f"{metric}: {verdict.detail}") for metric, verdict in verdicts if metric in draft.judged.excused]
     left = 0.0 if run.sampled_since is None else SHOWING_SECONDS - (draft.now - run.sampled_since)
@@ -146,7 +155,7 @@ def enter_step(state: State, index: int, now: float) -> State:
 def _hold_reason(draft: Draft) -> tuple[str, str] | None:
     """Give why the weight may not rise now, None when the proof is there."""
     run, world = draft.run, draft.world
-    for metric in BLOCKING:
+    for metric in blocking_of(draft):
         verdict = draft.verdicts[metric]
         if verdict.kind is not Kind.GOOD:
             return verdict.reason, f"{metric}: {verdict.kind.value}; {verdict.detail or verdict.reason}"

@@ -14,6 +14,7 @@ from pydantic.alias_generators import to_camel
 
 from kanarya.api.rollout import LatchedSpec
 from kanarya.decision.counts import Counts, Drift
+from kanarya.decision.custom import Watch
 from kanarya.decision.statistics.dispersion import Dispersion
 from kanarya.decision.statistics.windows import Ring
 from kanarya.decision.streams import next_stage
@@ -67,6 +68,7 @@ class Run(Record):
     counts: Counts = Counts()
     rings: Mapping[str, Ring] = Field({}, description="Windows of the counts, by stream.")
     bursts: Mapping[str, Dispersion] = Field({}, description="How bunched bad events have been in this run, by metric.")
+    custom: Mapping[str, Watch] = Field({}, description="What is remembered of metrics of the team's own, by name.")
     storm_since: float | None = Field(None, description="Since when stable's own failures excuse the candidate's.")
     sampled_since: float | None = Field(None, description="When the first request to the candidate was counted.")
     drift_since: float
@@ -92,12 +94,17 @@ class Run(Record):
 
     def anew(self) -> dict[str, Any]:
         """Give the changes with which counting begins again."""
-        return {"counts": Counts(), "rings": {}, "bursts": next_stage(self.bursts), "storm_since": None}
+        return {"counts": Counts(), "rings": {}, "bursts": next_stage(self.bursts), "custom": {}, "storm_since": None}
 
     @property
     def virtual_weight(self) -> int:
         """The weight that the current step would have in Live, while the run only observes."""
         return self.spec.plan.steps[self.step].weight if self.observing and self.spec and self.step >= 0 else 0
+
+
+def counted_to(run: Run, metric: str) -> float:
+    """Give the time up to which a metric of the team's own is counted."""
+    return max(run.custom[metric].until if metric in run.custom else run.weight_since, run.weight_since)
 
 
 class Ended(Record):

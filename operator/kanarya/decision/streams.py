@@ -13,6 +13,8 @@ from kanarya.decision.statistics.windows import Mark, Ring, Tally
 
 STREAMS = ("errors/pool", "errors/live", "latency/pool", "latency/live", "match/pool")
 """All streams that are tested for Bad: metric and attempts."""
+CUSTOM = "custom"
+"""The part of a stream's name that follows the name of a ratio of the team's own. Its bursts are taken as assumed."""
 MATCH_STAGE = "match/stage"
 """Key of the candidate's own bursts in the stage under way: they tell about its matches only from the next stage on."""
 BURSTS = ("errors", "latency", "match", MATCH_STAGE)
@@ -49,6 +51,7 @@ def tallies(counts: Counts, analysis: Analysis) -> dict[str, Tally]:
         "latency/pool": latency(pool),
         "latency/live": latency(live),
         "match/pool": Tally(counts.mismatched, counts.compared),
+        **{f"{name}/{CUSTOM}": Tally(min(bad, total), total) for name, (bad, total) in counts.custom.items()},
     }
 
 

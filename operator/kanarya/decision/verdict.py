@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any
 
-Metric = Literal["errors", "latency", "match", "drift"]
+Metric = str
+"""One of `METRICS`, or the name of a metric of the team's own."""
 METRICS: tuple[Metric, ...] = ("errors", "latency", "match", "drift")
+
+
+def ordered(metrics: Iterable[Metric]) -> list[Metric]:
+    """Put metrics in the order in which they are told: ours, then the team's own by name."""
+    return sorted(metrics, key=lambda metric: (METRICS.index(metric) if metric in METRICS else len(METRICS), metric))
 
 
 def eta_of(have: float, need: float, elapsed: float) -> float | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from kanarya.decision.counts import Counts, Drift, Missing, Reading
 from kanarya.telemetry import profile
 from kanarya.telemetry.counting import Span
+from kanarya.telemetry.custom import CustomReader
 from kanarya.telemetry.driftbins import count_drift
 from kanarya.telemetry.feed import MAX_WINDOW_SECONDS, Feed, Interest, Source
 from kanarya.telemetry.latency import Pairs, between_edges, report_missing_edges
@@ -40,15 +41,16 @@ class Collector:
     """Reads the counts of any number of rollouts from one source.
 
     The routers are read for all of them in one query, model servers in one for each profile that rollouts name. `clock` gives epoch
-    seconds.
+    seconds; `custom_queries` is whether rollouts may bring queries of their own.
     """
 
-    def __init__(self, source: Source, clock: Callable[[], float]) -> None:
+    def __init__(self, source: Source, clock: Callable[[], float], *, custom_queries: bool = False) -> None:
         self._source = source
         self._clock = clock
         self._traffic = Feed(source, clock, _traffic_query)
         self._drift = Feed(source, clock, _drift_query)
         self._servers = {name: Feed(source, clock, _server_query(found)) for name, found in PROFILES.items()}
+        self._custom = CustomReader(source, clock, allowed=custom_queries)
 
     async def read(self, request: ReadRequest) -> Reading:
         """Count what is new for one rollout.
@@ -57,7 +59,10 @@ class Collector:
         there.
         """
         try:
-            return await self._read(request)
+            reading = await self._read(request)
+            own = await self._custom.read(request)
+            sentences = [*([reading.detail] if reading.detail else []), *own.sentences]
+            return replace(reading, custom=own.sights, missing={**reading.missing, **own.missing}, detail=" ".join(sentences))
         except SourceError as error:
             return _down(request, str(error))
         except Exception:

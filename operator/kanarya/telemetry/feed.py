@@ -40,8 +40,8 @@ class Source(Protocol):
     clock_ahead: float
     clock_behind: float
 
-    async def query(self, promql: str, at: float) -> list[Series]:
-        """Give raw samples, or raise `SourceError`."""
+    async def query(self, promql: str, at: float, *, lookback_seconds: float | None = None) -> list[Series]:
+        """Give raw samples, or raise `SourceError`; instant selectors inside look back so far."""
         ...
 
     async def close(self) -> None:

@@ -30,7 +30,7 @@ class Past:
             When Prometheus does not answer: unlike then, there is no use in going on.
         """
         # A collector of its own: one that is kept shares its answer among looks that are close together, and would count to another time.
-        collector = Collector(self._stored, lambda: until + LAG_SECONDS)
+        collector = Collector(self._stored, lambda: until + LAG_SECONDS, custom_queries=True)
         self._stored.failed = None
         reading = await collector.read(request)
         if self._stored.failed is not None:
@@ -49,9 +49,9 @@ class _Stored:
         self.config: SourceConfig = source.config
         self.failed: SourceError | None = None
 
-    async def query(self, promql: str, at: float) -> list[Series]:
+    async def query(self, promql: str, at: float, *, lookback_seconds: float | None = None) -> list[Series]:
         try:
-            return await self._source.query(promql, at)
+            return await self._source.query(promql, at, lookback_seconds=lookback_seconds)
         except SourceError as error:
             self.failed = error
             raise

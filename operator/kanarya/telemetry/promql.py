@@ -20,8 +20,13 @@ def escaped(value: str, *, regex: bool = False) -> str:
     """
     value = value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     if regex:
-        value = _METACHARACTERS.sub(lambda found: "\\" + found[0], value)
+        value = pattern(value)
     return "".join(_ESCAPES.get(character, character) for character in value)
+
+
+def pattern(value: str) -> str:
+    """Write the pattern that matches just `value`; it still has to be `escaped` to stand in a query."""
+    return _METACHARACTERS.sub(lambda found: "\\" + found[0], value)
 
 
 def unequal(label: str, value: str) -> str:

@@ -6,13 +6,21 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
-from kanarya.api.rollout import Analysis
-from kanarya.decision.state import Run
+from kanarya.api.rollout import Analysis, CustomMetric
+from kanarya.decision.state import Run, counted_to
 
 _REPLICA = re.compile(r"[a-z0-9]+(-[a-z0-9]+)?")
 """What a ReplicaSet or a StatefulSet puts behind a pod's name: `6c9f8d-x2x4z`, or `0`."""
 _POD = re.compile(r"[a-z0-9]+")
 """What Kubernetes puts behind the name of a pod's ReplicaSet."""
+
+
+@dataclass(frozen=True)
+class CustomRequest:
+    """A metric of the team's own, and up to where it is counted already (epoch seconds)."""
+
+    metric: CustomMetric
+    watermark: float
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,8 @@ class ReadRequest:
         The same for drift.
     tick_seconds
         Longest usual time between two looks.
+    custom
+        Metrics of the team's own.
     """
 
     namespace: str
@@ -57,6 +67,7 @@ class ReadRequest:
     tick_seconds: float
     stable_pod_prefix: str = ""
     profile: str = "kanarya"
+    custom: tuple[CustomRequest, ...] = ()
 
     @classmethod
     def of(
@@ -87,6 +98,7 @@ class ReadRequest:
             tick_seconds=float(analysis.interval_seconds),
             stable_pod_prefix=stable_pod_prefix,
             profile=analysis.profile,
+            custom=tuple(CustomRequest(metric, counted_to(run, metric.name)) for metric in analysis.metrics),
         )
 
     def is_router(self, pod: str) -> bool:

@@ -42,6 +42,8 @@ Failure = Literal[
     "files", "tls", "timeout", "unreachable", "redirect", "unauthorized", "busy", "4xx", "5xx", "too_large", "bad_answer", "clock"
 ]
 
+_ACCESS = frozenset({"files", "tls", "unauthorized"})
+
 _UNTRUSTED = {
     9: "is not valid yet",
     10: "has expired",
@@ -107,8 +109,10 @@ class PrometheusSource:
         self._access = Access(config, client)
         self._logged: Failure | None = None
 
-    async def query(self, promql: str, at: float) -> list[Series]:
-        """Evaluate `promql`, a range vector selector such as `up[20s]`, at the time `at` (epoch seconds).
+    async def query(self, promql: str, at: float, *, lookback_seconds: float | None = None) -> list[Series]:
+        """Evaluate `promql`, a range vector such as `up[20s]`, at the time `at` (epoch seconds).
+
+        `lookback_seconds` is how old a sample may be that an instant selector inside a subquery still takes.
 
         Raises
         ------
@@ -116,17 +120,17 @@ class PrometheusSource:
             For everything that keeps the answer from being used. `timeoutSeconds` bounds the whole call.
         """
         try:
-            series = _parse(await self._ask(promql, at))
+            series = _parse(await self._ask(promql, at, lookback_seconds))
         except SourceError as error:
             self._note(error)
             raise
         self._note(None)
         return series
 
-    async def _ask(self, promql: str, at: float) -> bytes:
+    async def _ask(self, promql: str, at: float, lookback: float | None) -> bytes:
         try:
             async with asyncio.timeout(self.config.timeout_seconds), self._access.client() as client:
-                return await self._post(client, promql, at)
+                return await self._post(client, promql, at, lookback)
         except FileProblem as problem:
             raise SourceError("files", f"Source {self.name}: {problem}.") from problem
         except (TimeoutError, httpx.TimeoutException) as error:
@@ -135,13 +139,16 @@ class PrometheusSource:
             # RuntimeError: the client says so when it is closed under a running request.
             raise self._unreachable(error) from error
 
-    async def _post(self, client: httpx.AsyncClient, promql: str, at: float) -> bytes:
+    async def _post(self, client: httpx.AsyncClient, promql: str, at: float, lookback: float | None) -> bytes:
         timeout = self.config.timeout_seconds
+        form = {"query": promql, "time": f"{at:.3f}", "timeout": f"{math.ceil(timeout * 1000)}ms"}
+        if lookback is not None:
+            form["lookback_delta"] = f"{math.ceil(lookback * 1000)}ms"
         sent = self._wall()
         async with client.stream(
             "POST",
             f"{self.config.url}/api/v1/query",
-            data={"query": promql, "time": f"{at:.3f}", "timeout": f"{math.ceil(timeout * 1000)}ms"},
+            data=form,
             # Packed bodies could unpack to far more than was counted.
             headers={**self._access.headers(), "Accept": "application/json", "Accept-Encoding": "identity"},
             timeout=timeout,
@@ -168,9 +175,9 @@ class PrometheusSource:
         return SourceError("unreachable", f"Prometheus cannot be reached ({type(error).__name__}).")
 
     def _note(self, error: SourceError | None) -> None:
-        """Log when a source goes down, in another way than before, and when it is back."""
+        """Log when a source cannot be got at for a reason that its owner can change, and when it can be again."""
         failure = None if error is None else error.failure
-        if failure == self._logged:
+        if failure == self._logged or (failure is not None and failure not in _ACCESS):
             return
         self._logged = failure
         if error is None:

@@ -71,6 +71,13 @@ def test_a_source_gets_its_files_from_secrets_that_may_come_late(helm: Helm, tmp
     assert set(mounts) >= set(volumes)
 
 
+def test_queries_of_rollouts_are_allowed_only_when_somebody_says_so(helm: Helm, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    for values, expected in (({}, False), ({"allowCustomQueries": True}, True)):
+        path.write_text(helm.template(KANARYA, values).one("ConfigMap")["data"]["config.yaml"])
+        assert load_config(path).allow_custom_queries is expected
+
+
 def test_a_new_configuration_is_a_new_pod(helm: Helm) -> None:
     before, after = (
         helm.template(KANARYA, {"sources": {"default": {"timeoutSeconds": seconds}}}).one("Deployment")["spec"]["template"]

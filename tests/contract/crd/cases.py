@@ -57,6 +57,15 @@ def steps(*weights: int, seconds: int = 60) -> list[dict[str, int]]:
     return [{"weight": weight, "durationSeconds": seconds} for weight in weights]
 
 
+def metric(**changes: Any) -> dict[str, Any]:
+    """Give an analysis with one metric of the team's own, a value, with changes; None takes a field out."""
+    whole = {"name": "own", "query": "up", "slo": 1, "abort": 2, **changes}
+    return {"metrics": [{key: value for key, value in whole.items() if value is not None}]}
+
+
+RATIO: dict[str, Any] = {"query": None, "bad": "bad_total", "total": "all_total", "slo": 0.01, "abort": 0.02}
+
+
 def missing(kind: str, **policy: Any) -> dict[str, Any]:
     return {"missingData": {kind: policy}}
 
@@ -82,6 +91,17 @@ RULES = [
     between("a time before nothing", rollout.HOLD_AFTER, analysis=missing("sourceDown", action="Hold", afterSeconds=60)),
     between("no time before a rollback, no traffic", rollout.ROLLBACK_AFTER, analysis=missing("noTraffic", action="Rollback")),
     between("no time before a rollback, source down", rollout.ROLLBACK_AFTER, analysis=missing("sourceDown", action="Rollback")),
+    between("a metric without a query", rollout.METRIC_SOURCE, analysis=metric(query=None)),
+    between("a metric with everything", rollout.METRIC_SOURCE, analysis=metric(bad="bad_total", total="all_total")),
+    between("a metric with half a ratio", rollout.METRIC_SOURCE, analysis=metric(**RATIO | {"total": None})),
+    between("a metric with the other half", rollout.METRIC_SOURCE, analysis=metric(total="all_total")),
+    between("a metric with one limit", rollout.METRIC_LIMITS, analysis=metric(slo=2)),
+    between("a ratio turned round", rollout.RATIO_LIMITS, analysis=metric(**RATIO | {"slo": 0.1})),
+    between("a ratio of 0", rollout.RATIO_LIMITS, analysis=metric(**RATIO | {"slo": 0})),
+    between("a ratio of 1", rollout.RATIO_LIMITS, analysis=metric(**RATIO | {"abort": 1})),
+    between("a ratio that is held", rollout.RATIO_FOR, analysis=metric(**RATIO, abortForSeconds=10)),
+    between("a metric called errors", rollout.METRIC_NAMES, analysis=metric(name="errors")),
+    between("a metric twice", rollout.METRIC_NAMES, analysis={"metrics": metric()["metrics"] * 2}),
     between("drift weight over the total", rollout.DRIFT_WEIGHT, analysis={"drift": {"maxWeight": 101}}),
     between("default drift weight over a small total", rollout.DRIFT_WEIGHT, plan={"weightTotal": 10, "steps": steps(1, 10)}),
     between("sticky with half the copies", rollout.STICKY_MIRROR, traffic={"stickyHeader": "x-user", "mirrorPercent": 50}),
@@ -153,6 +173,14 @@ BOUNDS = [
     alone("tolerance infinite", "spec.analysis.match.tolerance", analysis={"match": {"tolerance": "Infinity"}}),
     alone("drift 0", "spec.analysis.drift.overall", analysis={"drift": {"overall": 0}}),
     alone("drift action", "spec.analysis.drift.action", analysis={"drift": {"action": "Ignore"}}),
+    alone("metric in capitals", "spec.analysis.metrics[0].name", analysis=metric(name="GPU")),
+    alone("metric with a long name", "spec.analysis.metrics[0].name", analysis=metric(name="n" * 41)),
+    alone("metric with an empty query", "spec.analysis.metrics[0].query", analysis=metric(query="")),
+    alone("metric with a long query", "spec.analysis.metrics[0].query", analysis=metric(query="x" * 1025)),
+    alone("metric without slo", "spec.analysis.metrics[0].slo", analysis=metric(slo=None)),
+    alone("metric held for a day", "spec.analysis.metrics[0].abortForSeconds", analysis=metric(abortForSeconds=86400)),
+    alone("metric action", "spec.analysis.metrics[0].action", analysis=metric(action="Block")),
+    alone("metrics without end", "spec.analysis.metrics", analysis={"metrics": [metric(name=f"m{i}")["metrics"][0] for i in range(11)]}),
     alone("missing action", "spec.analysis.missingData.noSeries.action", analysis=missing("noSeries", action="Ignore")),
     alone(
         "missing after 0",

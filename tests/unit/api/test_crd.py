@@ -66,6 +66,9 @@ def test_only_targetref_and_serviceref_are_required() -> None:
         "spec.serviceRef",
         "spec.serviceRef.name",
         "spec.plan.steps[].weight",
+        "spec.analysis.metrics[].name",
+        "spec.analysis.metrics[].slo",
+        "spec.analysis.metrics[].abort",
     }
 
 

@@ -113,7 +113,7 @@ class Watched(Play):
         run = before.run
         raises = [action for action in decision.actions if isinstance(action, RaiseWeight)]
         lowers = [action for action in decision.actions if isinstance(action, LowerWeight)]
-        good = bool(decision.verdicts) and all(decision.verdicts[metric].kind is Kind.GOOD for metric in BLOCKING)  # type: ignore[index]
+        good = bool(decision.verdicts) and all(decision.verdicts[metric].kind is Kind.GOOD for metric in BLOCKING)
         # (a) Up needs proof, of this very look.
         assert all(action.weight <= weight for action in lowers), "a downward write raised the weight"
         if raises:

@@ -208,7 +208,7 @@ class Small(FakePrometheus):
 
     most = 100
 
-    async def query(self, promql: str, at: float) -> list[Series]:
+    async def query(self, promql: str, at: float, *, lookback_seconds: float | None = None) -> list[Series]:
         found = await super().query(promql, at)
         if len(found) > self.most:
             raise SourceError("too_large", "The answer of Prometheus is larger than 32 MiB.")

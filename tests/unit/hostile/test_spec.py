@@ -22,6 +22,7 @@ SCHEMA = VERSION["schema"]["openAPIV3Schema"]["properties"]["spec"]
 WHOLE: dict[str, Any] = RolloutSpec(target_ref=TargetRef(name="fraud"), service_ref=ServiceRef(name="fraud")).model_dump(
     mode="json", by_alias=True, exclude_none=True
 )
+WHOLE["analysis"]["metrics"] = [{"name": "own", "query": "up", "slo": 1.0, "abort": 2.0, "action": "Report"}]
 REFS = {"targetRef": {"name": "fraud"}, "serviceRef": {"name": "fraud"}}
 MIB = "x" * 2**20
 LARGE: tuple[Any, ...] = (MIB, [MIB], {MIB: 1}, list(range(100_000)), 10**4000, "9" * 5000)

@@ -37,7 +37,7 @@ class FakePrometheus:
             for name, labels, value in pod.expose():
                 self.put(at, value, name=name, **labels, **target)
 
-    async def query(self, promql: str, at: float) -> list[Series]:
+    async def query(self, promql: str, at: float, *, lookback_seconds: float | None = None) -> list[Series]:
         self.asked.append((promql, at))
         if self.fail is not None:
             raise self.fail

@@ -20,7 +20,7 @@ class Slow(FakePrometheus):
         self._clock = clock
         self.too_large_above: int | None = None
 
-    async def query(self, promql: str, at: float) -> list[Series]:
+    async def query(self, promql: str, at: float, *, lookback_seconds: float | None = None) -> list[Series]:
         self.asked.append((promql, at))
         await self.go.wait()
         if self.fail is not None:

@@ -44,7 +44,12 @@ async def _request(reader: asyncio.StreamReader) -> tuple[str, dict[str, list[st
 
 @asynccontextmanager
 async def serving(handler: Handler, *, limit: float = 2.0, path: str = "", **options: Any) -> AsyncIterator[PrometheusSource]:
+    handlers: set[asyncio.Task[None]] = set()
+
     async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        handlers.add(task)
         try:
             await handler(reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError):
@@ -62,6 +67,9 @@ async def serving(handler: Handler, *, limit: float = 2.0, path: str = "", **opt
     finally:
         await source.close()
         server.close()
+        for task in handlers:  # one that still trickles would leave its connection open
+            task.cancel()
+        await asyncio.gather(*handlers, return_exceptions=True)
         await server.wait_closed()
 
 
@@ -122,6 +130,18 @@ async def test_native_histograms_as_prometheus_writes_them(kept: str) -> None:
 async def test_a_native_histogram_that_is_none(sample: object) -> None:
     body = json.dumps(matrix({"metric": {}, "histograms": [[1, sample]]})).encode()
     assert (await failure(answering(reply(body)))).failure == "bad_answer"
+
+
+async def test_how_far_an_instant_selector_looks_back_is_sent() -> None:
+    seen: list[dict[str, list[str]]] = []
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append((await _request(reader))[1])
+        writer.write(reply(json.dumps(matrix()).encode()))
+
+    async with serving(handler) as source:
+        await source.query("(up)[1s:1s]", 1000.0, lookback_seconds=17.0)
+    assert seen[0]["lookback_delta"] == ["17000ms"]
 
 
 async def test_a_server_that_hangs_is_given_up() -> None:
