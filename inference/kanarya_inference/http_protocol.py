@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -24,6 +24,41 @@ class _HeadTooLargeError(Exception):
     """Ends parsing; the connection is closing by then."""
 
 
+class _WholeWrites:
+    """A transport for answers whose head waits for the body.
+
+    uvloop makes a system call of every write, and each wakes the client up: one for head and body together costs half.
+    """
+
+    __slots__ = ("_head", "_loop", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._head = b""
+
+    def write(self, data: bytes) -> None:
+        if self._head:
+            data, self._head = self._head + data, b""
+        elif data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 1"):
+            self._head = data
+            self._loop.call_soon(self._flush)  # a body may be long in coming
+            return
+        self._transport.write(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def _flush(self) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head)
+
+
 class GuardedProtocol(HttpToolsProtocol):
     """A connection whose client can be slow, endless or silent without costing more than a timer."""
 
@@ -35,6 +70,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn
         """Begin to wait for the first head."""
         super().connection_made(transport)
+        self._answers = cast("asyncio.Transport", _WholeWrites(transport, self.loop))
         self._arm()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -103,6 +139,7 @@ class GuardedProtocol(HttpToolsProtocol):
                 raise _HeadTooLargeError
         self._head_bytes = 0
         super().on_headers_complete()
+        self.cycle.transport = self._answers
 
     def on_message_complete(self) -> None:
         """Wait for the next request, without a time limit of ours: an idle connection is closed by uvicorn's."""

@@ -335,6 +335,15 @@ async def test_a_pod_that_closes_idle_connections_costs_no_request(rig: Start) -
     assert await router.attempts(outcome="unreachable") == 0
 
 
+async def test_a_new_connection_that_breaks_is_the_pods_fault_and_tried_once(rig: Start) -> None:
+    router = await rig()
+    async with raw_pod(router, b"") as asked:
+        before, counted = len(asked), await router.attempts(outcome="unreachable") or 0
+        assert statuses(await exchange(router, PREDICT + b"Content-Length: 0\r\n\r\n")) == [503]
+        assert len(asked) == before + 1
+    assert await router.attempts(outcome="unreachable") == counted + 1
+
+
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "HEAD"])
 async def test_every_method_is_passed_on(rig: Start, method: str) -> None:
     router = await rig()
