@@ -662,6 +662,17 @@ def test_preflight_does_not_wait_for_ever_where_traffic_is_thin() -> None:
     assert 30 <= play.now - first <= 32
 
 
+def test_preflight_waits_while_copies_are_worse_than_slo() -> None:
+    """By few copies, method Sequential says no more of a candidate that fails half of them."""
+    play = Play(traffic=Traffic(errors=0.015)).adopted()
+    play.release(B)
+    play.until(lambda play: play.decisions[-1].reason == "ErrorsAboveSlo")
+    first = play.run.sampled_since
+    play.until(at_weight(5))
+    assert first is not None
+    assert 30 <= play.now - first <= 32
+
+
 def test_a_mirror_that_stays_suspended_in_preflight_is_given_up() -> None:
     play = Play(traffic=Traffic(missing={"match": Missing.MIRROR_BREAKER_OPEN})).adopted()
     play.release(B)
