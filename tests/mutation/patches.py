@@ -45,6 +45,27 @@ PATCHES = (
         "decision/test_lifecycle.py::test_no_weight_rises_on_samples_from_before_the_process_began",
     ),
     Patch(
+        "samples too young to be counted are proof",
+        "decision/observing.py",
+        "return reading.newest_counted > max(",
+        "return (reading.newest or 0.0) > max(",
+        "decision/test_lifecycle.py::test_no_weight_rises_on_samples_from_before_the_last_weight_change",
+    ),
+    Patch(
+        "samples of a foreign weight are proof",
+        "decision/observing.py",
+        "    if reading.newest_counted <= run.proof_since:",
+        "    if reading.newest_counted < 0:",
+        "decision/test_lifecycle.py::test_after_a_foreign_rise_the_next_weight_needs_newer_samples",
+    ),
+    Patch(
+        "samples from before a lower weight was written are proof",
+        "controller/reconcile.py",
+        "                state, memory.lowering = lowered(state, self._clock()), False\n",
+        "                memory.lowering = False\n",
+        "controller/test_reconcile.py::test_no_sample_from_before_a_lower_weight_was_written_allows_a_rise",
+    ),
+    Patch(
         "the weight rises while pods of the candidate are missing",
         "decision/stages.py",
         '    if world.pods.ready < draft.replicas:\n        return "CandidateNotReady"',
@@ -141,7 +162,11 @@ PATCHES = (
         "controller/reconcile.py",
         "        for action in decision.actions:\n"
         "            if isinstance(action, LowerWeight):\n"
+        "                memory.lowering = lowering\n"
         "                await self._executor.carry_out(plan, view, action)\n"
+        "                state, memory.lowering = lowered(state, self._clock()), False\n"
+        "        if lowering:\n"
+        "            memory.state = state\n"
         "        for action in decision.actions:\n"
         "            if not isinstance(action, LowerWeight | RaiseWeight):\n"
         "                async with self._turns.take(_patience(memory)):\n"
@@ -291,6 +316,13 @@ PATCHES = (
         "        draft.act(LowerWeight(min(actual, run.weight)))",
         "        draft.act(LowerWeight(actual))",
         "decision/test_lifecycle.py::test_a_foreign_rise_is_written_back_at_once",
+    ),
+    Patch(
+        "whoever raises the weight again and again keeps the candidate from being judged",
+        "decision/keeping.py",
+        "draft.update_run(proof_since=draft.now)",
+        "draft.update_run(weight_since=draft.now, watermark=draft.now)",
+        "decision/test_lifecycle.py::test_foreign_rises_at_every_look_keep_nothing_from_being_judged",
     ),
     Patch(
         "what was counted before a foreign cut still counts",

@@ -201,4 +201,13 @@ STORIES: dict[str, Story] = {
         rate=15,
         scrape=5,
     ),
+    "clocks were set back, and a new process took Prometheus' samples of that time before for proof of a higher weight": _release(
+        9000141,
+        Event(41.15, "crash", {"away": 0.0, "point": "after-evidence"}),
+        Event(42.95, "jump", {"by": -40.0, "whose": "all"}),
+        spec={"analysis": {"method": "Sequential"}},
+        models={"v2": Model(startup=0.5)},
+        rate=60,
+        scrape=5,
+    ),
 }

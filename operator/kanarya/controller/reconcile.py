@@ -32,6 +32,8 @@ from kanarya.decision.ending import requested_ending
 from kanarya.decision.lifecycle import begun, decide, lowered, raised, recover, set_forward
 from kanarya.decision.state import Run, Stage, State
 from kanarya.decision.world import World
+from kanarya.telemetry.counting import LAG_SECONDS
+from kanarya.telemetry.feed import SHARE_SECONDS
 from kanarya.telemetry.request import ReadRequest
 
 log = logging.getLogger(__name__)
@@ -158,7 +160,8 @@ class Reconciler:
             decision = replace(decision, reason=notice.reason, message=notice.message, notices=(notice,), again=again)
         await self._tell(rollout, world, decision, memory, refused)
         self._metrics.show(key, decision, memory.state.run if memory.state else None, self._clock(), memory.newest)
-        return min(RESYNC_SECONDS if decision.again is None else decision.again, RESYNC_SECONDS, _until_settled(world.reading))
+        again = RESYNC_SECONDS if decision.again is None else decision.again
+        return min(again, RESYNC_SECONDS, _until_settled(world.reading, self._clock()))
 
     # -- before the decision ----------------------------------------------------------------------------------------------
 
@@ -426,11 +429,15 @@ def _patience(memory: Memory) -> float:
     return 0.0 if run is not None and run.weight > 0 else PATIENCE_SECONDS
 
 
-def _until_settled(reading: Reading | None) -> float:
-    """Give the seconds until samples that were too young for this look can be counted: no breach waits for them and a tick."""
+def _until_settled(reading: Reading | None, now: float) -> float:
+    """Give the seconds until samples that were too young for this look can be counted: no breach waits for them and a tick.
+
+    A look before the source's answer is too old to be shared would only see the same again.
+    """
     if reading is None or reading.newest is None or reading.newest <= reading.until:
         return math.inf
-    return reading.newest - reading.until + SETTLED_SLACK_SECONDS
+    age = max(now - reading.until - LAG_SECONDS, 0.0)
+    return max(max(reading.newest - reading.until, SHARE_SECONDS) - age, 0.0) + SETTLED_SLACK_SECONDS
 
 
 def _essence(state: State) -> dict[str, Any]:

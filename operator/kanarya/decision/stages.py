@@ -97,8 +97,9 @@ def _undecided(draft: Draft) -> list[tuple[str, str]]:
     if run.storm_since is not None:
         return [(verdict.reason, f"{metric}: {verdict.detail}") for metric, verdict in verdicts if metric in draft.judged.excused]
     left = 0.0 if run.sampled_since is None else SHOWING_SECONDS - (draft.now - run.sampled_since)
-    few = [(metric, verdict) for metric, verdict in verdicts if verdict.kind is Kind.INSUFFICIENT and left > 0]
-    return [(verdict.reason, f"{metric}, by copies: {verdict.detail}; waiting {left:.0f} s at most") for metric, verdict in few]
+    unclear = [(metric, verdict) for metric, verdict in verdicts if verdict.kind in (Kind.INSUFFICIENT, Kind.WITHIN) and left > 0]
+    said = [(verdict.reason, f"{metric}, by copies: {verdict.detail or verdict.reason}") for metric, verdict in unclear]
+    return [(reason, f"{words}; waiting {left:.0f} s at most") for reason, words in said]
 
 
 def _go_to(draft: Draft, index: int) -> None:

@@ -120,10 +120,15 @@ async def test_the_other_rollouts_are_read_once_a_minute_not_at_each_look() -> N
     assert 2 <= len(lists) <= 3
 
 
-@pytest.mark.parametrize(("younger", "due"), [(0.5, 0.55), (-1.0, 1.0), (30.0, 1.0)])
+@pytest.mark.parametrize(("younger", "due"), [(1.4, 1.45), (0.5, 1.05), (-1.0, 4.0), (30.0, 4.0)])
 async def test_samples_too_young_to_count_are_looked_at_when_they_are_not(younger: float, due: float) -> None:
-    """Otherwise a breach that Prometheus shows just before a look waits for its age and then for a whole tick."""
-    sim = await releasing()
+    """Otherwise a breach that Prometheus shows just before a look waits for its age and then for a whole tick.
+
+    For a second every look shares one answer: before that there is nothing new to see.
+    """
+    sim = await Simulation(spec={"analysis": {"intervalSeconds": 4, "minSamples": 50}}).adopted()
+    await sim.release("v2")
+    await sim.until(lambda status: (status.get("run") or {}).get("weight") == 5)
     read = sim.read
 
     async def with_younger_samples(request: ReadRequest) -> Reading:

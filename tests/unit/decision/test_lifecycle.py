@@ -8,7 +8,8 @@ import pytest
 
 from kanarya.decision.actions import LowerWeight, RaiseWeight, ScaleTarget
 from kanarya.decision.counts import Missing
-from kanarya.decision.lifecycle import begun, decide, lowered, recover, set_forward
+from kanarya.decision.lifecycle import UNNOTED_SECONDS, begun, decide, lowered, recover, set_forward
+from kanarya.decision.plausible import AHEAD_SECONDS
 from kanarya.decision.replay import first_difference
 from kanarya.decision.state import Stage
 from tests.unit.decision.play import A, B, C, Play, Traffic, spec
@@ -403,13 +404,28 @@ def test_a_clock_set_forward_just_after_the_weight_changed_begins_the_counts_aga
     assert (play.run.counts.candidate.requests, play.run.weight_since, play.run.watermark) == (0, play.now, play.now)
 
 
-def test_a_clock_set_back_leaves_no_time_to_come() -> None:
+def test_only_a_rise_waits_until_a_clock_that_was_set_back_has_caught_up() -> None:
     play = started()
-    play.until(lambda play: play.now - play.run.step_since >= 4)
-    play.state = lowered(play.state, play.now)
-    play.state = begun(play.state, play.now - 60)
+    latest = play.run.checked
+    play.now -= 40
+    play.state = begun(play.state, play.now)
     run = play.run
-    assert max(run.started, run.weight_since, run.proof_since, run.step_since, run.watermark, run.checked) == play.now - 60
+    assert max(run.started, run.weight_since, run.step_since, run.watermark, run.checked) == play.now
+    play.state = begun(play.state, play.now)
+    play.until(at_weight(10))
+    assert play.now - 2 > latest + UNNOTED_SECONDS
+
+
+def test_no_rise_waits_for_long_until_a_clock_has_caught_up() -> None:
+    play = started()
+    now = play.now - 900
+    run = begun(play.state, now).run
+    assert run is not None
+    assert run.proof_since == now
+    ahead = play.run.model_copy(update={"proof_since": now + AHEAD_SECONDS + 1})
+    run = begun(play.state.model_copy(update={"run": ahead}), now).run
+    assert run is not None
+    assert run.proof_since == now
 
 
 def test_a_foreign_cut_is_earned_again_not_written_back() -> None:
@@ -642,6 +658,17 @@ def test_preflight_does_not_wait_for_ever_where_traffic_is_thin() -> None:
     play.until(lambda play: play.state.run is not None and play.state.run.sampled_since is not None)
     play.until(lambda play: play.decisions[-1].reason == "TooFewSamples")
     assert "by copies: 4 of 50 requests" in play.decisions[-1].message, play.decisions[-1].message
+    first = play.run.sampled_since
+    play.until(at_weight(5))
+    assert first is not None
+    assert 30 <= play.now - first <= 32
+
+
+def test_preflight_waits_while_copies_are_worse_than_slo() -> None:
+    """By few copies, method Sequential says no more of a candidate that fails half of them."""
+    play = Play(traffic=Traffic(errors=0.015)).adopted()
+    play.release(B)
+    play.until(lambda play: play.decisions[-1].reason == "ErrorsAboveSlo")
     first = play.run.sampled_since
     play.until(at_weight(5))
     assert first is not None

@@ -159,14 +159,15 @@ class Writes:
         newest = read.newest.get(candidate)
         if newest is None:
             return self._oracle.violated(3, f"weight {after} though Prometheus shows nothing of the candidate")
-        # A process that begins while clocks that were set back catch up takes Prometheus' older samples for later ones.
+        # All clocks were set back a little, and nothing that the new process found was as late as its beginning.
         set_back = self._oracle.touched.get("clocks back", float("-inf")) > operator.booted - CATCH_UP_SECONDS
         if newest <= max(0.0 if set_back else operator.booted, self.weight_changed):
             self._oracle.violated(
                 1,
                 f"weight {after} on samples from {newest:.2f}; weight since {self.weight_changed:.2f}, process since {operator.booted:.2f}",
             )
-        if read.at - newest > 3 * self._world.story.scrape + 3 + LAG_SECONDS + abs(self._world.operator_offset):
+        oldest = 3 * self._world.story.scrape + 3 + LAG_SECONDS + abs(self._world.operator_offset)
+        if read.at - newest > oldest + (CATCH_UP_SECONDS if set_back else 0.0):
             self._oracle.violated(3, f"weight {after} on samples that were {read.at - newest:.1f} s old")
         self._check_asked_for(one, after)
         document = self._world.checkpoint().get("run") or {}
