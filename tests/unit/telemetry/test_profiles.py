@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -14,9 +13,8 @@ from kanarya.api.rollout import Profile
 from kanarya.decision.counts import Attempts, Missing, Reading
 from kanarya.telemetry.collector import Collector
 from kanarya.telemetry.servers import PROFILES
-from tests.unit.telemetry.fakes import Clock, FakePrometheus, Model, Pod, Router, request
+from tests.unit.telemetry.fakes import EXPOSITIONS, Clock, FakePrometheus, Model, Pod, Router, exposition, request
 
-EXPOSITIONS = Path(__file__).parent / "expositions"
 ROUTER, CANDIDATE, STABLE = "fraud-router-6c9f8d-x2x4z", "fraud-new-abcde", "fraud-stable-old-7d9f8c-x2x4z"
 SERVERS = sorted(name for name, profile in PROFILES.items() if profile.carries)
 
@@ -32,12 +30,7 @@ class Server(Pod):
         yield "up", {}, float(self.up)
         if not self.up:
             return
-        # The client library's own parser calls counters `_total` that are not called so.
-        for line in (EXPOSITIONS / f"{self.page}.txt").read_text(encoding="utf-8").splitlines():
-            if not line.startswith("#"):
-                series, _, value = line.rpartition(" ")
-                name, _, labels = series.partition("{")
-                yield name, dict(re.findall(r'(\w+)="([^"]*)"', labels)), float(value)
+        yield from exposition(self.page)
 
 
 class World:
