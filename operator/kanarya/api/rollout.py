@@ -17,7 +17,7 @@ Name = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a
 Seconds = Annotated[int, Field(ge=0, le=31_536_000)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Mode = Literal["Live", "Observe"]
-Profile = Literal["kanarya", "kserve", "mlserver", "triton", "bentoml", "istio"]
+Profile = Literal["kanarya", "kserve", "mlserver", "triton", "bentoml", "istio", "envoy-gateway"]
 
 NAME_LIMIT = 40
 """Longest rollout or target name: names derived from it must fit in 63 characters."""

@@ -49,7 +49,7 @@ class Collector:
         self._clock = clock
         self._traffic = Feed(source, clock, _traffic_query)
         self._drift = Feed(source, clock, _drift_query)
-        self._servers = {name: Feed(source, clock, _server_query(found)) for name, found in PROFILES.items()}
+        self._servers = {name: Feed(source, clock, _server_query(found)) for name, found in PROFILES.items() if found.carries}
         self._custom = CustomReader(source, clock, allowed=custom_queries)
 
     async def read(self, request: ReadRequest) -> Reading:
@@ -175,7 +175,7 @@ class Collector:
     def _queries(self, request: ReadRequest, seconds: float) -> tuple[str, ...]:
         """Give what is asked for this rollout, as if it were the only one."""
         wanted: list[tuple[Callable[[Interest, int], str], Interest]] = [(_traffic_query, _traffic_interest(request, seconds))]
-        if request.profile in PROFILES:
+        if request.profile in self._servers:
             wanted.append((_server_query(PROFILES[request.profile]), _server_interest(request, seconds)))
         wanted.append((_drift_query, self._drift_interest(request)))
         return tuple(write(interest, math.ceil(seconds)) for write, interest in wanted if interest.pod_prefixes)

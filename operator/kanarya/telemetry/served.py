@@ -62,9 +62,13 @@ def count_served(profile: ServerProfile, request: ReadRequest, snapshot: Snapsho
     sums = {"candidate": Attempts(), "stable": Attempts()}
     for (track, _, outcome, _), attempts in counted.attempts.items():
         sums[track] += replace(attempts, errors=attempts.requests) if outcome == "error" else attempts
-    seen = {key: [one for one in some if one.labels.get("__name__") != UP] for key, some in pods.items()}
-    gap = any(has_gap(request.namespace, snapshot, pod, some, look) for (_, pod), some in seen.items() if some)
+    gap = any(has_gap(request.namespace, snapshot, pod, [_got(one) for one in some], look) for (_, pod), some in pods.items())
     return Served(sums, counted.pairs, newest, gap)
+
+
+def _got(one: Series) -> Series:
+    """Leave out scrapes that failed: Prometheus writes a sample of `up` for those, too."""
+    return replace(one, samples=tuple(sample for sample in one.samples if sample[1] == 1)) if one.labels.get("__name__") == UP else one
 
 
 def _scrapes(series: Sequence[Series]) -> dict[Target, list[float]]:
@@ -72,7 +76,7 @@ def _scrapes(series: Sequence[Series]) -> dict[Target, list[float]]:
     times: dict[Target, list[float]] = {}
     for one in series:
         if one.labels.get("__name__") == UP:
-            times.setdefault(target_of(one.labels), []).extend(at for at, value in one.samples if value == 1)
+            times.setdefault(target_of(one.labels), []).extend(at for at, _ in _got(one).samples)
     return {target: sorted(found) for target, found in times.items()}
 
 
@@ -95,8 +99,7 @@ def _add(histogram: Histogram, one: Series, scrapes: Sequence[float], snapshot: 
 
 def _check_presence(profile: ServerProfile, series: Sequence[Series], look: Look) -> float | None:
     """Give the time of the candidate's newest scrape. Its pods have no series of requests before the first one: that is no silence."""
-    scraped = ([sample for sample in one.samples if sample[1] == 1] if one.labels.get("__name__") == UP else one.samples for one in series)
-    newest = counting.newest(scraped, look.now)
+    newest = counting.newest((_got(one).samples for one in series), look.now)
     if newest is None:
         _report(profile, Missing.NO_SERIES, f"Prometheus does not scrape the candidate's pods, from which {profile.title} is read.", look)
     elif newest < look.stale_before:

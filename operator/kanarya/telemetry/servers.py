@@ -136,6 +136,15 @@ _PROFILES: Final = (
         errors=("response_code", "5.."),
         own_process=False,
     ),
+    ServerProfile(
+        "envoy-gateway",
+        "Envoy Gateway",
+        frozenset(),
+        (
+            "errors are measured at ml-router: Envoy Gateway counts both tracks in one cluster",
+            "latency is measured at ml-router: Envoy Gateway counts both tracks in one cluster",
+        ),
+    ),
 )
 
 PROFILES: Final[Mapping[str, ServerProfile]] = {profile.name: profile for profile in _PROFILES}

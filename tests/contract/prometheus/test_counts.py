@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import pytest
 from kanarya.decision.counts import Attempts, Counts, Missing, Reading, add_bins
 from kanarya.telemetry import Collector, PrometheusSource, ReadRequest, SourceConfig
 from tests.contract.prometheus.server import SCRAPE_SECONDS, Exporter, MissingProgramError, Prometheus, find_prometheus
-from tests.unit.telemetry.fakes import Model, Router, request
+from tests.unit.telemetry.fakes import Model, Pod, Router, exposition, request
 
 
 @pytest.fixture
@@ -250,3 +250,43 @@ async def test_histograms_that_prometheus_keeps_as_native_ones(tmp_path: Path, c
             assert dict(apart.edges) == {"90": (80.0, 120.0), "800": (120.0, 1000.0)}
     finally:
         await server.stop()
+
+
+@dataclass
+class ModelServer(Pod):
+    """Exposes what a file holds, as an MLServer would."""
+
+    page: str = "mlserver-start"
+
+    def expose(self) -> Iterator[tuple[str, dict[str, str], float]]:
+        yield from (one for one in exposition(self.page) if one[0].startswith("rest_server"))
+        yield from super().expose()
+
+
+async def test_a_model_server_whose_series_begin_with_its_first_requests(prometheus: Prometheus, collector: Collector) -> None:
+    began = time.time()
+    router, bins = Router("fraud-router-6c9f8d-x2x4z", started=began - 100), Model("fraud-new-abcde", started=began - 100)
+    candidate, stable = ModelServer("fraud-new-abcde", started=began - 100), ModelServer("fraud-stable-old-7d9f8c-x2x4z", started=None)
+    async with (
+        Exporter(router).serving() as first,
+        Exporter(bins).serving() as second,
+        Exporter(candidate).serving() as third,
+        Exporter(stable).serving() as fourth,
+    ):
+        everyone = (first, second, third, fourth)
+        prometheus.scrape(*everyone)
+        await prometheus.start()
+        await asyncio.gather(*(one.scraped() for one in everyone))
+        since = time.time()
+        times = {"since": since, "watermark": since, "drift_since": since, "drift_watermark": since}
+        asked = request(tick_seconds=1.0, profile="mlserver", stable_pod_prefix="fraud-stable-old-", **times)
+        await asyncio.gather(*(one.scraped() for one in everyone))
+        candidate.page = stable.page = "mlserver-end"
+        router.answer("candidate", outcome="unreachable")
+        await asyncio.gather(*(one.scraped() for one in everyone))
+        await asyncio.sleep(2.2)
+        reading = await collector.read(asked)
+        assert reading.counts.candidate == Attempts(7, 2, {"80": 1, "120": 0}, {"80": 1, "120": 1}, timed=6)
+        assert reading.counts.stable == Attempts(6, 1, {"80": 1, "120": 0}, {"80": 1, "120": 1}, timed=6)
+        assert (dict(reading.missing), reading.history_lost) == ({}, False)
+        assert dict(reading.edges) == {"80": (75.0, 100.0), "120": (100.0, 250.0)}

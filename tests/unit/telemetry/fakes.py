@@ -7,12 +7,26 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from kanarya.telemetry.collector import ReadRequest
 from kanarya.telemetry.source import Series, SourceConfig, SourceError
 
 Labels = tuple[tuple[str, str], ...]
 EDGES = ("0.08", "0.12", "1.0", "+Inf")
+
+
+EXPOSITIONS = Path(__file__).parent / "expositions"
+"""What other servers expose; each file begins with what it is from."""
+
+
+def exposition(page: str) -> Iterator[tuple[str, dict[str, str], float]]:
+    """Read a page. The client library's own parser calls counters `_total` that are not called so."""
+    for line in (EXPOSITIONS / f"{page}.txt").read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            series, _, value = line.rpartition(" ")
+            name, _, labels = series.partition("{")
+            yield name, dict(re.findall(r'(\w+)="([^"]*)"', labels)), float(value)
 
 
 class FakePrometheus:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -14,11 +13,10 @@ from kanarya.api.rollout import Profile
 from kanarya.decision.counts import Attempts, Missing, Reading
 from kanarya.telemetry.collector import Collector
 from kanarya.telemetry.servers import PROFILES
-from tests.unit.telemetry.fakes import Clock, FakePrometheus, Model, Pod, Router, request
+from tests.unit.telemetry.fakes import EXPOSITIONS, Clock, FakePrometheus, Model, Pod, Router, exposition, request
 
-EXPOSITIONS = Path(__file__).parent / "expositions"
 ROUTER, CANDIDATE, STABLE = "fraud-router-6c9f8d-x2x4z", "fraud-new-abcde", "fraud-stable-old-7d9f8c-x2x4z"
-SERVERS = sorted(PROFILES)
+SERVERS = sorted(name for name, profile in PROFILES.items() if profile.carries)
 
 
 @dataclass
@@ -32,12 +30,7 @@ class Server(Pod):
         yield "up", {}, float(self.up)
         if not self.up:
             return
-        # The client library's own parser calls counters `_total` that are not called so.
-        for line in (EXPOSITIONS / f"{self.page}.txt").read_text(encoding="utf-8").splitlines():
-            if not line.startswith("#"):
-                series, _, value = line.rpartition(" ")
-                name, _, labels = series.partition("{")
-                yield name, dict(re.findall(r'(\w+)="([^"]*)"', labels)), float(value)
+        yield from exposition(self.page)
 
 
 class World:
@@ -99,7 +92,7 @@ EDGES = {
 
 def test_every_profile_of_the_schema_is_known_and_tested() -> None:
     assert {*PROFILES, "kanarya"} == set(get_args(Profile))
-    assert PROFILES.keys() == SERVED.keys() == EDGES.keys()
+    assert {*SERVERS} == SERVED.keys() == EDGES.keys()
     for name, profile in PROFILES.items():
         assert profile.name == name
         assert len(profile.notes) == 2 - len(profile.carries), "each check that is measured elsewhere has a sentence"
@@ -252,3 +245,36 @@ async def test_evidence_gets_the_queries_of_this_rollout_alone(world: World) -> 
     assert all(name in servers for name in PROFILES[world.profile].series)
     assert 'pod=~"(?:fraud-new-|fraud-stable-old-).*"' in servers
     assert "ml_feature_bin_total" in bins
+
+
+async def test_a_first_request_after_a_long_quiet_is_no_lost_history(world: World) -> None:
+    world.run_to(1120.0)
+    first = await world.read(watermark=1100.0)
+    world.answer()
+    world.run_to(1130.0)
+    reading = await world.read(watermark=first.until)
+    assert not reading.history_lost
+    assert reading.counts.candidate.requests == SERVED[world.profile].requests
+
+
+def test_a_new_process_of_the_model_is_none_of_its_sidecar() -> None:
+    assert "process_start_time_seconds" in (EXPOSITIONS / "istio-end.txt").read_text(encoding="utf-8")
+    assert "process_start_time_seconds" not in PROFILES["istio"].query(["shop"], ["fraud-new-"], 20)
+
+
+async def test_envoy_gateway_cannot_tell_the_tracks_so_ml_router_does() -> None:
+    page = (EXPOSITIONS / "envoy-gateway.txt").read_text(encoding="utf-8")
+    clusters = {name for name in re.findall(r'envoy_cluster_name="([^"]*)"', page) if name.startswith("httproute/shop/fraud/")}
+    assert clusters == {"httproute/shop/fraud/rule/0"}, "one for each rule: nothing says which backend answered"
+    world, plain = World("envoy-gateway"), World("kanarya")
+    readings = []
+    for one in (world, plain):
+        one.candidate.page = one.stable.page = "envoy-gateway"
+        one.run_to(1008.0)
+        one.router.answer("candidate", outcome="server_error", seconds=0.1, times=2)
+        one.router.answer("candidate", "mirror", times=3)
+        one.run_to(1018.0)
+        readings.append(await one.read())
+    assert readings[0] == replace(readings[1], notes=PROFILES["envoy-gateway"].notes)
+    assert readings[0].counts.candidate == Attempts(5, 2, {"80": 2, "120": 0})
+    assert [query for query, _ in world.prometheus.asked] == [query for query, _ in plain.prometheus.asked]
