@@ -32,7 +32,12 @@ def read_documents(path: Path) -> list[Any]:
 
 
 def read_rollout(path: Path) -> RolloutSpec:
-    """Read the spec of the one `MLModelRollout` in a file, which may hold other objects, too.
+    """Read the spec of a rollout; see `read_named`."""
+    return read_named(path)[1]
+
+
+def read_named(path: Path) -> tuple[str, RolloutSpec]:
+    """Read name and spec of the one `MLModelRollout` in a file, which may hold other objects, too.
 
     Raises
     ------
@@ -46,4 +51,6 @@ def read_rollout(path: Path) -> RolloutSpec:
     rollout = found[0]
     if not str(rollout.get("apiVersion", "")).startswith(GROUP):
         raise ValueError(f"{path}: apiVersion is {rollout.get('apiVersion')}: kanarya.dev/v1alpha1 is expected")
-    return parse_spec(rollout.get("spec"))
+    metadata = rollout.get("metadata")
+    name = str(metadata.get("name", "")) if isinstance(metadata, dict) else ""
+    return name, parse_spec(rollout.get("spec"))
