@@ -68,6 +68,10 @@ lives: environment ## 500 simulated lives of a rollout under faults, other ones 
 known-lives: environment
 	KANARYA_LIVES=50 KANARYA_SEED=1 $(RUN) pytest tests/world -n 2
 
+.PHONY: bench-decisions
+bench-decisions: environment ## how often decisions are wrong, and against rivals: hours; RUNS=200 is a look at it
+	$(RUN) python -m benchmarks.decisions --runs $${RUNS:-2000}
+
 .PHONY: contract-and-e2e
 contract-and-e2e: cluster-ready
 	eval "$$($(CLUSTER) env)"; $(RUN) pytest tests/contract tests/e2e -v --durations=15

@@ -274,6 +274,13 @@ PATCHES = (
         "decision/test_sequential_runs.py::test_a_late_fault_is_found_by_a_window",
     ),
     Patch(
+        "good requests before a storm hide it",
+        "decision/sequential.py",
+        "storm is not None and span.number <= storm else plain",
+        "shown_storm(span.counts, abort, stream.effect) else plain",
+        "decision/statistics/test_sequential.py::test_good_requests_before_a_storm_do_not_hide_it",
+    ),
+    Patch(
         "stable's own failures excuse the candidate for ever",
         "decision/ending.py",
         "now - run.storm_since >= STORM_SECONDS:",

@@ -13,6 +13,7 @@ COMMANDS = {
     "status": ("status", "show a rollout, once or live"),
     "evidence": ("evidence", "read and check the evidence of a run"),
     "judge": ("judge", "judge counts from standard input, line by line, as the operator would"),
+    "plan": ("plan", "tell whether a plan has enough traffic, how soon it notices faults, how often it is wrong"),
     "simulate": ("simulate", "play a plan against described candidates, by chance, in virtual time"),
     "replay": ("replay", "what a plan would have done, or a run did, on what a Prometheus has stored"),
     "crd": ("crd", "print the CustomResourceDefinition"),

@@ -32,8 +32,16 @@ def read_documents(path: Path) -> list[Any]:
 
 
 def read_rollout(path: Path) -> RolloutSpec:
-    """Read the spec of the one `MLModelRollout` in a file; see `read_object`."""
+    """Read the spec of a rollout; see `read_object`."""
     return parse_spec(read_object(path).get("spec"))
+
+
+def read_named(path: Path) -> tuple[str, RolloutSpec]:
+    """Read name and spec of a rollout; see `read_object`."""
+    rollout = read_object(path)
+    metadata = rollout.get("metadata")
+    name = str(metadata.get("name", "")) if isinstance(metadata, dict) else ""
+    return name, parse_spec(rollout.get("spec"))
 
 
 def read_object(path: Path) -> dict[str, Any]:

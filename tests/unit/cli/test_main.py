@@ -17,12 +17,13 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     assert exit_.value.code == 0
     text = capsys.readouterr().out
-    for command in ("operator", "status", "evidence", "judge", "simulate", "crd"):
+    for command in ("operator", "status", "evidence", "judge", "plan", "simulate", "crd"):
         assert f"    {command} " in text
 
 
 @pytest.mark.parametrize(
-    "command", [["operator"], ["status"], ["evidence"], ["evidence", "get"], ["evidence", "verify"], ["judge"], ["simulate"], ["crd"]]
+    "command",
+    [["operator"], ["status"], ["evidence"], ["evidence", "get"], ["evidence", "verify"], ["judge"], ["plan"], ["simulate"], ["crd"]],
 )
 def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:

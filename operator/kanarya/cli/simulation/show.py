@@ -15,15 +15,15 @@ WIDTH = 140
 
 
 def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Give a table as text; all columns but the first are aligned to the right when they hold numbers."""
-    drawn = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    """Give a table as text, below its title."""
+    drawn = Table(box=None, pad_edge=False)
     for heading in headings:
         drawn.add_column(heading, overflow="fold")
     for row in rows:
         drawn.add_row(*row)
     out = StringIO()
     Console(file=out, width=WIDTH, no_color=True, markup=False, emoji=False).print(drawn)
-    return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+    return f"{title}\n" + "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
 
 
 @contextmanager

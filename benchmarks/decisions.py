@@ -1,0 +1,60 @@
+"""`python -m benchmarks.decisions`: how often decisions are wrong, and how many requests they take. Results: docs/benchmarks-decisions.md.
+
+Pure computation: no cluster, no network. Tables in Markdown go to standard output, progress to standard error. 2,000 runs a cell take
+hours of both cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from benchmarks import decision_cells, decision_rivals
+from kanarya.cli.simulation.show import progress
+
+PER_LOOK = (10, 100)
+
+
+def main() -> int:
+    """Measure what the arguments ask for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.decisions", description=__doc__)
+    parser.add_argument("--runs", type=int, default=2000, metavar="N", help="runs of each cell (default: 2000)")
+    parser.add_argument("--look-seconds", type=int, default=10, metavar="S", help="time between two looks (default: 10)")
+    parser.add_argument("--rates", type=float, nargs="+", default=decision_cells.RATES_TRIED, metavar="R", help="requests a second")
+    parser.add_argument("--seed", type=int, default=1, metavar="N")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: one for each core)")
+    parser.add_argument("--only", choices=("promises", "reactions", "rivals"), help="one of the three tables")
+    arguments = parser.parse_args()
+    runs, seed, jobs = arguments.runs, arguments.seed, arguments.jobs
+    if runs < 1 or not 1 <= arguments.look_seconds <= 300 or jobs < 1 or seed < 0:
+        parser.error("runs and jobs must be at least 1, look-seconds 1 to 300, seed at least 0")
+    rollout = decision_cells.spec(look_seconds=arguments.look_seconds)
+    wanted = (arguments.only,) if arguments.only else ("promises", "reactions", "rivals")
+    if "promises" in wanted:
+        rates = arguments.rates
+        try:
+            cells = len(decision_cells.promises(rollout, rates))
+        except ValueError as error:
+            parser.error(str(error))
+        with progress("promises", runs * cells) as done:
+            table = decision_cells.kept_table(rollout, rates, runs=runs, seed=seed, jobs=jobs, progress=done)
+        _write("Promises", table)
+    if "reactions" in wanted:
+        with progress("reactions", 2 * runs * len(decision_cells.reactions(rollout))) as done:
+            table = decision_cells.reaction_table(rollout, runs=runs, seed=seed, jobs=jobs, progress=done)
+        _write("Requests until a fault is noticed: median (95 %)", table)
+    for per_look in PER_LOOK if "rivals" in wanted else ():
+        with progress(f"rivals, {per_look} requests a look", runs) as done:
+            table = decision_rivals.frontier(per_look, runs=runs, seed=seed, progress=done)
+        _write(f"Point over threshold, n checks in a row; {per_look} requests a look; requests until abort: median (95 %)", table)
+    return 0
+
+
+def _write(title: str, table: list[str]) -> None:
+    sys.stdout.write(f"### {title}\n\n" + "\n".join(table) + "\n\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
