@@ -55,6 +55,10 @@ generated: environment
 unit: environment
 	$(RUN) pytest tests/unit -n 2 --dist worksteal --cov --cov-report=term:skip-covered
 
+.PHONY: bench-batch
+bench-batch: environment ## rows a second of kanarya-ml batch beside a pandas and scikit-learn loop; KANARYA_ROWS chooses
+	$(RUN) python -m benchmarks.batch --rows $${KANARYA_ROWS:-11000}
+
 .PHONY: mutations
 mutations: environment ## take away the rules that keep people safe, one by one: a test must notice
 	$(RUN) pytest tests/mutation -n 2

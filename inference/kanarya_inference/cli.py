@@ -18,6 +18,7 @@ COMMANDS = {
     "train": ("kanarya_inference.training.command", "train a model and write its artefact"),
     "evaluate": ("kanarya_inference.training.evaluate_command", "measure a model on the golden set: PASS or FAIL"),
     "registry": ("kanarya_inference.registry.command", "keep versions, stages and lineage in a folder"),
+    "batch": ("kanarya_inference.batch.command", "score a CSV or Parquet file"),
     "serve": ("kanarya_inference.server.command", "serve an artefact over HTTP"),
     "router": ("kanarya_inference.router.main", "split, mirror and compare requests between two tracks"),
     "load": ("kanarya_inference.load", "send a steady load and count every error"),

@@ -72,13 +72,21 @@ def numbers(field: str, cells: pa.ChunkedArray, problems: dict[int, str]) -> NDA
 
 
 def _parse(field: str, cells: pa.ChunkedArray, problems: dict[int, str]) -> NDArray[np.float64]:
+    cells = pc.utf8_trim_whitespace(cells)
+    known = pc.if_else(pc.is_in(cells, value_set=pa.array(MISSING_TEXTS, cells.type)), pa.scalar(None, cells.type), cells)
+    try:
+        whole: NDArray[np.float64] = known.cast(pa.float64()).to_numpy()
+    except pa.ArrowException:
+        pass
+    else:
+        return whole
     result = np.full(len(cells), np.nan)
     for row, text in enumerate(cells.to_pylist()):
-        if text is None or text.strip() in MISSING_TEXTS:
+        if text is None or text in MISSING_TEXTS:
             continue
         try:
             # float() takes digits that Arrow's parser does not, such as 1_000: a row must not depend on its neighbours' cells.
-            result[row] = pa.scalar(text.strip()).cast(pa.float64()).as_py()
+            result[row] = pa.scalar(text).cast(pa.float64()).as_py()
         except pa.ArrowException:
             problems.setdefault(row, f"{field} is not a number: {text[:40]!r}")
     return result
