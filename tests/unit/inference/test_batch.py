@@ -131,6 +131,31 @@ def test_killed_runs_give_the_bytes_of_one_run(demo_tables: Path, tabular: Path,
     assert not list(tmp_path.glob(".many*"))
 
 
+def test_what_was_written_after_the_checkpoint_is_cut_off(
+    demo_tables: Path, tabular: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kanarya_inference.batch import run as module  # noqa: PLC0415
+    from kanarya_inference.batch import source  # noqa: PLC0415
+
+    monkeypatch.setattr(source, "READ_BYTES", 32 << 10)
+    monkeypatch.setattr(module, "CHECKPOINT_SECONDS", 0.0)
+
+    def stop(state: module.Checkpoint, _: source.Source) -> None:
+        if state.rows > 1000:
+            raise InterruptedError
+
+    job = Job(tabular, demo_tables / "train.csv", tmp_path / "out.csv", tmp_path / "out.csv.bad")
+    with pytest.raises(InterruptedError):
+        run(job, stop)
+    for name in (".out.csv.partial", ".out.csv.bad.partial"):
+        with (tmp_path / name).open("ab") as file:
+            file.write(b"half a row")
+    run(job)
+    batch(tabular, demo_tables / "train.csv", tmp_path / "one.csv")
+    for ending in ("", ".bad"):
+        assert (tmp_path / f"out.csv{ending}").read_bytes() == (tmp_path / f"one.csv{ending}").read_bytes()
+
+
 @pytest.mark.parametrize("gone", ["partial", "renamed"])
 def test_a_run_killed_while_it_finished_is_finished(demo_tables: Path, tabular: Path, tmp_path: Path, gone: str) -> None:
     from kanarya_inference.batch import run as module  # noqa: PLC0415
