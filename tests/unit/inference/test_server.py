@@ -1,4 +1,5 @@
 import asyncio
+import dataclasses
 import json
 import random
 import shutil
@@ -11,7 +12,7 @@ import onnxruntime
 import pytest
 
 from kanarya_inference.registry import read_artefact
-from kanarya_inference.server import app as app_module
+from kanarya_inference.server import model as model_module
 from kanarya_inference.server.app import InferenceApp
 from kanarya_inference.server.body import MAX_BODY_BYTES, BodyError, read_body
 from kanarya_inference.server.faults import Faults
@@ -31,7 +32,7 @@ async def test_predicts_what_the_model_says(baseline: Path) -> None:
     async with running(baseline) as server:
         status, answer, headers = await server.predict()
         assert (status, headers["content-type"], headers["x-model-version"]) == (200, "application/json", V)
-        assert set(answer) == {"score", "label", "model_version", "latency_ms"}
+        assert set(answer) == {"score", "label", "model_version", "latency_ms", "prediction_id"}
         assert answer["score"] == pytest.approx(float(expected), abs=1e-7)
         assert answer["label"] == int(answer["score"] >= 0.5)
         assert answer["model_version"] == V
@@ -92,7 +93,7 @@ def test_histogram_buckets_include_their_bound(baseline: Path) -> None:
     app = InferenceApp(baseline)
     app.load()
     for milliseconds in (80.0, 80.001, 6000.0):
-        app.metrics.request("ok", milliseconds)
+        app.counts.of(V).request("ok", milliseconds)
     text = app.metrics.exposition().decode()
     for bound, count in (("40", 0), ("80", 1), ("120", 2), ("5000", 2), ("+Inf", 3)):
         assert f'ml_predict_latency_ms_bucket{{le="{bound}",model_version="{V}"}} {count}.0\n' in text
@@ -109,7 +110,11 @@ async def test_health_and_info(baseline: Path) -> None:
         assert (status, headers["x-kanarya-unprocessed"]) == (503, "not-ready")
         assert "not ready" in answer["error"]
         series = await server.series()
-        assert {name for name, _ in series if name.startswith("ml_")} == {"ml_model_integrity_error_total"}
+        assert {name for name, _ in series if name.startswith("ml_")} == {
+            "ml_model_integrity_error_total",
+            "ml_model_errors_total",
+            "ml_queue_depth",
+        }
 
         server.app.load()
         assert await server.get("/ml/health") == (200, {"live": True, "ready": True, "model_version": V})
@@ -146,7 +151,7 @@ async def test_a_model_of_another_shape_is_not_ready(baseline: Path, tmp_path: P
     folder = shutil.copytree(baseline, tmp_path / "copy")
     artefact = read_artefact(folder)
     narrow = type(artefact)(**{**vars(artefact), "schema": type(artefact.schema)(artefact.schema.columns[:5])})
-    monkeypatch.setattr(app_module, "read_artefact", lambda _: narrow)
+    monkeypatch.setattr(model_module, "read_artefact", lambda _: narrow)
     async with running(folder) as server:
         status, health = await server.get("/ml/health")
         assert status == 503
@@ -158,7 +163,7 @@ async def test_an_unforeseen_failure_to_load_has_a_reason(baseline: Path, monkey
     def fail(_: Path) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(app_module, "read_artefact", fail)
+    monkeypatch.setattr(model_module, "read_artefact", fail)
     async with running(baseline) as server:
         assert (await server.get("/ml/health"))[1]["reason"].startswith("the model could not be loaded: MemoryError")
 
@@ -254,9 +259,9 @@ async def test_a_client_that_goes_away_is_counted_and_gets_no_answer(baseline: P
 
 async def test_a_failing_inference_is_a_500_without_its_inner_reason(baseline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(baseline) as server:
-        model = server.app._model
+        model = server.app.store.active
         assert model is not None
-        monkeypatch.setattr(type(model), "score", lambda *_: 1 / 0)
+        monkeypatch.setattr(type(model), "scores", lambda *_: 1 / 0)
         status, answer, _ = await server.predict()
         assert status == 500
         assert "division" not in answer["error"]
@@ -269,9 +274,9 @@ async def test_a_score_that_is_no_number_is_an_error(baseline: Path) -> None:
             return [np.array([[0.5, np.nan]])]
 
     async with running(baseline) as server:
-        model = server.app._model
+        model = server.app.store.active
         assert model is not None
-        server.app._model = type(model)(model.artefact, model.reader, Session())
+        server.app.store.active = dataclasses.replace(model, session=Session())
         assert (await server.predict())[0] == 500
 
 
