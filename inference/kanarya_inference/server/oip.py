@@ -18,7 +18,7 @@ from kanarya_inference.server.model import INPUT, OUTPUT, Model
 from kanarya_inference.server.plane import Rows, Scored
 from kanarya_inference.server.predict import read_snapshots
 from kanarya_inference.server.replies import Refused, encode
-from kanarya_inference.server.tensors import InferAnswer, InferRequest, Tensor, TensorError, flat_values
+from kanarya_inference.server.tensors import InferAnswer, InferRequest, Tensor, TensorError, check_shape, flat_values
 
 PLATFORM = "onnx_onnxv1"
 OUTPUTS = ("score", "label", OUTPUT)
@@ -62,6 +62,7 @@ class Infer:
     def _matrix(self, model: Model, tensor: Tensor) -> Rows:
         columns = model.artefact.schema.columns
         where = f"input {INPUT}"
+        check_shape(tensor, where)
         if tensor.datatype == "BYTES":
             raise TensorError(f"{where}: datatype BYTES holds no numbers: send FP32")
         if len(tensor.shape) != 2 or tensor.shape[1] != len(columns):
@@ -89,6 +90,7 @@ class Infer:
                 raise TensorError(f"{where}: unknown; send one tensor {INPUT}, or one for each of {', '.join(sorted(fields))}")
             if tensor.name in columns:
                 raise TensorError(f"{where}: there are two of this name")
+            check_shape(tensor, where)
             if len(tensor.shape) not in (1, 2) or tensor.shape[1:] not in ([], [1]):
                 raise TensorError(f"{where}: shape is [rows] or [rows, 1]")
             columns[tensor.name] = flat_values(tensor, where)

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-MAX_DIMENSIONS = 8
+MAX_DIMENSIONS, MAX_SIZE = 8, 10_000_000
 NUMBERS = {float, int}
 INTEGER_RANGES = {
     **{f"INT{bits}": (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for bits in (8, 16, 32, 64)},
@@ -57,15 +57,19 @@ class InferAnswer(msgspec.Struct, omit_defaults=True):
     parameters: dict[str, Any] | None = None
 
 
-def flat_values(tensor: Tensor, where: str) -> list[Any]:
-    """Return a tensor's values in row-major order, as many as its shape says and each of its datatype; null stands for itself.
+def check_shape(tensor: Tensor, where: str) -> None:
+    """Raise `TensorError` for a shape that is none."""
+    if len(tensor.shape) > MAX_DIMENSIONS or not all(0 <= size <= MAX_SIZE for size in tensor.shape):
+        raise TensorError(f"{where}: shape is a list of at most {MAX_DIMENSIONS} sizes from 0 to {MAX_SIZE}")
 
-    Raises `TensorError`.
+
+def flat_values(tensor: Tensor, where: str) -> list[Any]:
+    """Return a tensor's values in row-major order, as many as its (checked) shape says and each of its datatype.
+
+    null stands for itself. Raises `TensorError`.
     """
     if tensor.datatype not in DATATYPES:
         raise TensorError(f"{where}: datatype {tensor.datatype[:20]!r} is unknown; there are {', '.join(DATATYPES)}")
-    if len(tensor.shape) > MAX_DIMENSIONS or any(size < 0 for size in tensor.shape):
-        raise TensorError(f"{where}: shape is a list of at most {MAX_DIMENSIONS} sizes, none below 0")
     values = _flat(tensor.data, where)
     if (size := math.prod(tensor.shape)) != len(values):
         raise TensorError(f"{where}: shape {tensor.shape} has {size} values, data has {len(values)}")

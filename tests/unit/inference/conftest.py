@@ -19,3 +19,8 @@ def artefacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def baseline(artefacts: Path) -> Path:
     return artefacts / "baseline"
+
+
+@pytest.fixture(scope="session")
+def candidate(artefacts: Path) -> Path:
+    return artefacts / "candidate"
