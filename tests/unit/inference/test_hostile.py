@@ -3,12 +3,12 @@
 import asyncio
 import json
 import random
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, settings
@@ -86,7 +86,7 @@ def post(path: str, body: bytes, *headers: bytes) -> bytes:
 
 
 async def test_a_sample_over_real_connections(baseline: Path) -> None:
-    chosen = [case for number, case in enumerate(bodies(10_000, SEED)) if number % 40 == 0 or number < len(corpus()) * len(PATHS)]
+    chosen = [case for number, case in enumerate(bodies(10_000, SEED)) if number % 100 == 0 or number < len(corpus()) * len(PATHS)]
     async with running(baseline, settings=SETTINGS) as server:
         for number, (path, body) in enumerate(chosen):
             if number % 2:
@@ -142,24 +142,23 @@ def test_the_server_keeps_to_its_openapi(server_process: Process) -> None:
     checks = [
         status_code_conformance, content_type_conformance, response_schema_conformance, response_headers_conformance, unsupported_method,
     ]  # fmt: skip
-    started, called = time.monotonic(), Counter[str]()
+    called = Counter[str]()
     for result in schema.get_all_operations():
         operation = result.ok()
         strategy = operation.as_strategy(generation_mode=schemathesis.GenerationMode.POSITIVE)
         wrong = operation.as_strategy(generation_mode=schemathesis.GenerationMode.NEGATIVE)
 
-        @settings(max_examples=12, deadline=None, database=None, derandomize=True, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+        @settings(
+            max_examples=6, deadline=None, database=None, derandomize=True, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+        )
         def call(case: Any) -> None:
             response = case.call(timeout=10)
             called[f"{case.operation.method} {case.operation.path}"] += 1
             assert response.status_code < 500, (case.body, response.text)
             case.validate_response(response, checks=checks)
 
-        import hypothesis  # noqa: PLC0415
-
         hypothesis.given(case=strategy)(call)()
         if operation.body:
             hypothesis.given(case=wrong)(call)()
     assert len(called) > 20, called
     assert server_process.call("POST", "/ml/predict", {"snapshot": SNAPSHOT})[0] == 200
-    print(f"{sum(called.values())} calls in {time.monotonic() - started:.1f} s")
