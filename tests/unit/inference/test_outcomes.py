@@ -87,7 +87,8 @@ async def test_batches_and_tensors_have_ids_too(baseline: Path) -> None:
 
 async def test_bad_outcomes_have_a_sentence(baseline: Path) -> None:
     async with running(baseline, settings=ServerSettings(client_rate=0, outcome_window=10)) as server:
-        for body in ([], {}, {"outcomes": [{"prediction_id": "a"}]}, {"outcomes": [{"prediction_id": "a", "label": 2}]}):
+        bodies: list[Any] = [[], {}, {"outcomes": [{"prediction_id": "a"}]}, {"outcomes": [{"prediction_id": "a", "label": 2}]}]
+        for body in bodies:
             status, answer = await server.post("/ml/outcomes", body)
             assert (status, set(answer)) == (422, {"error"})
         assert (await server.post("/ml/outcomes", {"outcomes": [{"prediction_id": "a", "label": 1}] * 10_001}))[0] == 422
@@ -113,7 +114,7 @@ def test_old_outcomes_leave_the_figures_and_stay_in_the_counts() -> None:
     clock = Clock()
     outcomes, number = made(clock)
     outcomes.take(Outcome(outcomes.id_of(outcomes.register(number, [0.9])), 1))
-    assert figures(outcomes) == (1.0, pytest.approx(0.01), 1)
+    assert tuple(figures(outcomes)) == pytest.approx((1.0, 0.01, 1))
     clock.now += 101
     assert math.isnan(figures(outcomes)[0])
     assert dict(outcomes.rolling())["v1"].confusion[1, 1] == 1
