@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import random
@@ -150,7 +151,7 @@ async def run(make_app: Callable[..., InferenceApp], *, host: str | None, port: 
         work.add_done_callback(loading.discard)
 
     def started(_: list[int]) -> None:
-        begin(asyncio.ensure_future(asyncio.to_thread(app.load)))
+        begin(asyncio.ensure_future(_load(app)))
         # Signals reach the main thread only.
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: begin(asyncio.ensure_future(_reload(app))))
@@ -159,6 +160,13 @@ async def run(make_app: Callable[..., InferenceApp], *, host: str | None, port: 
     app.plane.close()
     if loading:
         await asyncio.wait(loading, timeout=10)
+
+
+async def _load(app: InferenceApp) -> None:
+    await asyncio.to_thread(app.load)
+    # What is there now stays for good: the collector need not look at it again for every few hundred requests.
+    gc.collect()
+    gc.freeze()
 
 
 async def _reload(app: InferenceApp) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -28,7 +29,10 @@ class BadScoreError(ValueError):
 
 @dataclass(frozen=True)
 class Model:
-    """Scores vectors; `reader` makes them. `row_seconds` is what one row takes, `number` names the version to the outcomes."""
+    """Scores vectors; `reader` makes them. `row_seconds` is what one row takes, `number` names the version to the outcomes.
+
+    `watched` are the columns watched for drift: index and bin edges.
+    """
 
     artefact: Artefact
     reader: RequestReader
@@ -37,6 +41,7 @@ class Model:
     number: int = 0
     counts: VersionCounts = field(default_factory=VersionCounts)
     version_header: tuple[bytes, bytes] = (b"x-model-version", b"")
+    watched: Sequence[tuple[int, Sequence[float]]] = ()
 
     def scores(self, rows: NDArray[np.float32]) -> list[float]:
         """Return the probability of label 1 for each of n x columns. Raises `BadScoreError` when one is no probability."""
@@ -82,7 +87,9 @@ def load_model(folder: Path, version: str | None = None) -> Model:
         check_parity(golden, golden_scores)
     # The fastest run: the others also measure what else the machine does.
     header = (b"x-model-version", artefact.version.encode())
-    return Model(artefact, reader, session, row_seconds=min(seconds), version_header=header)
+    features = artefact.reference.features
+    watched = tuple((index, features[column.name].edges) for index, column in enumerate(artefact.schema.columns) if column.drift)
+    return Model(artefact, reader, session, row_seconds=min(seconds), version_header=header, watched=watched)
 
 
 def _seconds(model: Model, row: NDArray[np.float32]) -> float:

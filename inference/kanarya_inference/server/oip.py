@@ -71,13 +71,12 @@ class Infer:
         values = flat_values(tensor, where)
         if None in values:
             raise TensorError(f"{where}: null is allowed only where each field is a tensor of its own")
-        matrix = np.array(values, dtype=np.float64).reshape(tensor.shape)
-        if not np.all(np.abs(matrix) <= FLOAT32_MAX):
+        if tensor.datatype == "FP64" and not (min(values) >= -FLOAT32_MAX and max(values) <= FLOAT32_MAX):
             raise TensorError(f"{where}: a value is beyond ±{FLOAT32_MAX:.3g}")
-        reference = model.artefact.reference.features
-        watched = [(index, reference[column.name].edges) for index, column in enumerate(columns) if column.drift]
-        bins = [[bisect_right(edges, row[index]) for index, edges in watched] for row in matrix.tolist()]
-        return Rows(matrix.astype(np.float32), bins)
+        starts = range(0, len(values), len(columns))
+        # Binned as they were sent: after rounding to float32 a value could fall on the other side of an edge.
+        bins = [[bisect_right(edges, values[start + index]) for index, edges in model.watched] for start in starts]
+        return Rows(np.array(values, dtype=np.float32).reshape(tensor.shape), bins)
 
     def _fields(self, model: Model, tensors: list[Tensor]) -> Rows:
         fields = {column.field for column in model.artefact.schema.columns if column.field is not None}
@@ -111,12 +110,12 @@ def _is_matrix(inputs: list[Tensor]) -> bool:
 
 
 def _output(name: str, scored: Scored) -> Tensor:
-    rows = len(scored.scores)
+    scores = scored.scores
     if name == "score":
-        return Tensor(name, [rows], "FP32", list(scored.scores))
+        return Tensor(name, [len(scores)], "FP32", list(scores))
     if name == "label":
-        return Tensor(name, [rows], "INT64", [scored.label(score) for score in scored.scores])
-    return Tensor(name, [rows, 2], "FP32", [part for score in scored.scores for part in (1 - score, score)])
+        return Tensor(name, [len(scores)], "INT64", [scored.label(score) for score in scores])
+    return Tensor(name, [len(scores), 2], "FP32", [part for score in scores for part in (1 - score, score)])
 
 
 def metadata(name: str, model: Model, versions: list[str]) -> dict[str, Any]:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
+from types import NoneType
 from typing import Any
 
 import msgspec
 
 MAX_DIMENSIONS, MAX_SIZE = 8, 10_000_000
 NUMBERS = {float, int}
-INTEGER_RANGES = {
+INTEGERS = {
     **{f"INT{bits}": (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for bits in (8, 16, 32, 64)},
     **{f"UINT{bits}": (0, 2**bits - 1) for bits in (8, 16, 32, 64)},
 }
-FLOAT_LIMITS = {"FP16": 65504.0, "FP32": 3.4028234663852886e38, "FP64": 1.7976931348623157e308}
-DATATYPES = ("BOOL", *INTEGER_RANGES, *FLOAT_LIMITS, "BYTES")
+FLOATS = {"FP16": 65504.0, "FP32": 3.4028234663852886e38, "FP64": 1.7976931348623157e308}
+RANGES: dict[str, tuple[float, float]] = {**INTEGERS, **{name: (-limit, limit) for name, limit in FLOATS.items()}}
+DATATYPES = ("BOOL", *RANGES, "BYTES")
 
 
 class TensorError(Exception):
@@ -59,7 +61,8 @@ class InferAnswer(msgspec.Struct, omit_defaults=True):
 
 def check_shape(tensor: Tensor, where: str) -> None:
     """Raise `TensorError` for a shape that is none."""
-    if len(tensor.shape) > MAX_DIMENSIONS or not all(0 <= size <= MAX_SIZE for size in tensor.shape):
+    shape = tensor.shape
+    if len(shape) > MAX_DIMENSIONS or min(shape, default=0) < 0 or max(shape, default=0) > MAX_SIZE:
         raise TensorError(f"{where}: shape is a list of at most {MAX_DIMENSIONS} sizes from 0 to {MAX_SIZE}")
 
 
@@ -89,17 +92,19 @@ def _flat(data: list[Any], where: str) -> list[Any]:
 
 
 def _check(datatype: str, values: list[Any], where: str) -> None:
-    kinds = set(map(type, values)) - {type(None)}
+    kinds = set(map(type, values))
+    if NoneType in kinds:
+        kinds.discard(NoneType)
+        values = [value for value in values if value is not None]
     if datatype == "BYTES":
         fits = kinds <= {str}
     elif datatype == "BOOL":
         fits = kinds <= {bool}
-    elif datatype in INTEGER_RANGES:
-        least, most = INTEGER_RANGES[datatype]
-        # JSON knows one kind of number, and some clients write every one with a point.
-        fits = kinds <= NUMBERS and all(value is None or (least <= value <= most and value == int(value)) for value in values)
     else:
-        limit = FLOAT_LIMITS[datatype]
-        fits = kinds <= NUMBERS and all(value is None or -limit <= value <= limit for value in values)
+        least, most = RANGES[datatype]
+        fits = kinds <= NUMBERS and least <= min(values, default=least) and max(values, default=least) <= most
+        if fits and datatype in INTEGERS and float in kinds:
+            # JSON knows one kind of number, and some clients write every one with a point.
+            fits = all(value == int(value) for value in values)
     if not fits:
         raise TensorError(f"{where}: a value is no {datatype}")

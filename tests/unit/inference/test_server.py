@@ -252,7 +252,7 @@ async def test_a_client_that_goes_away_is_counted_and_gets_no_answer(baseline: P
     async def send(message: Any) -> None:
         sent.append(message)
 
-    await app({"type": "http", "path": "/ml/predict", "method": "POST"}, Messages({"type": "http.disconnect"}), send)
+    await app({"type": "http", "path": "/ml/predict", "method": "POST", "headers": []}, Messages({"type": "http.disconnect"}), send)
     assert not sent
     assert f'ml_predict_requests_total{{model_version="{V}",status="invalid"}} 1.0' in app.metrics.exposition().decode()
 
@@ -328,6 +328,29 @@ async def test_faults_cannot_be_switched_unless_the_server_was_started_for_it(ba
         async with server.client.post(f"{server.url}/ml/faults", json={"errorRate": 1}) as response:
             assert response.status == 404
         assert (await server.predict())[0] == 200
+
+
+async def test_a_body_that_comes_late_is_waited_for(baseline: Path) -> None:
+    body = json.dumps({"snapshot": SNAPSHOT}).encode()
+    async with running(baseline) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"POST /ml/predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body))
+        await asyncio.sleep(0.05)
+        for part in (body[:10], body[10:]):
+            writer.write(part)
+            await asyncio.sleep(0.05)
+        assert (await reader.readline()).split()[1] == b"200"
+        writer.close()
+
+
+async def test_a_body_that_never_comes_is_given_up(baseline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read_body, "__defaults__", (0.1,))
+    async with running(baseline) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"POST /ml/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n")
+        assert (await reader.readline()).split()[1] == b"408"
+        writer.close()
+        assert server.app.counts.queue_depth == 0
 
 
 @pytest.mark.parametrize("arguments", [(-1.0, 0.0), (1e6, 0.0), (0.0, 1.1), (0.0, -0.1), (float("nan"), 0.0), (0.0, float("nan"))])
