@@ -85,7 +85,7 @@ async def closed_loop(port: int, request: bytes, *, connections: int, seconds: f
     return load
 
 
-async def open_loop(port: int, request: bytes, *, rate: float, seconds: float, connections: int = 64) -> Load:
+async def open_loop(port: int, request: bytes, *, rate: float, seconds: float, connections: int = 256) -> Load:
     """Send at planned times whatever the answers do; a request without a free connection, or without an answer, is an error."""
     load, free = Load(), list[_Connection]()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -172,8 +173,10 @@ class DataPlane:
             return Scored(model, [kind] * size, (), "constant", (self._clock() - started) * 1000)
         previous = self._store.previous
         if kind == "previous" and previous is not None and previous.inline(size):
-            scores = previous.scores(form.read(previous, body).matrix)
-            return Scored(previous, scores, (), "previous", (self._clock() - started) * 1000)
+            # A body that the earlier version's schema does not fit is no mistake of the client's.
+            with contextlib.suppress(Refused, MalformedRequestError, SnapshotError):
+                scores = previous.scores(form.read(previous, body).matrix)
+                return Scored(previous, scores, (), "previous", (self._clock() - started) * 1000)
         budget = self._settings.budget_milliseconds
         raise Refused(503, f"the prediction would take longer than its budget of {budget:g} ms", counted="error")
 

@@ -186,6 +186,15 @@ class TestBudget:
             assert (status, answer["score"], answer["fallback"], answer["model_version"]) == (200, expected["score"], "previous", V)
             assert (headers["x-model-version"], headers["x-kanarya-fallback"]) == (V, "previous")
 
+    async def test_a_previous_model_that_reads_other_fields_cannot_answer(self, baseline: Path, slow: Path, tmp_path: Path) -> None:
+        other = rewritten(baseline, tmp_path / "other", version="other")
+        text = (other / "metadata.json").read_text()
+        (other / "metadata.json").write_text(text.replace("spreadBp", "spread"))
+        async with running(other, settings=settings(budget_milliseconds=10, fallback="previous", repository=slow.parent)) as server:
+            assert (await server.post("/ml/reload", {"version": "slow"}))[0] == 200
+            status, answer, _ = await server.predict()
+            assert (status, "longer than its budget" in answer["error"]) == (503, True)
+
     async def test_without_a_budget_it_takes_its_time_and_others_do_not_wait(self, slow: Path) -> None:
         async with running(slow, settings=settings(budget_milliseconds=0, queue=2)) as server:
             answers = [asyncio.create_task(server.predict()) for _ in range(2)]
