@@ -28,6 +28,7 @@ class _Connection(asyncio.Protocol):
         self._buffer = b""
         self.transport: asyncio.Transport | None = None
         self.planned = 0.0
+        self.busy = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's are transports without saying so
@@ -43,11 +44,13 @@ class _Connection(asyncio.Protocol):
         if len(rest) < length:
             return
         self._buffer = b""
+        self.busy = False
         self._answered(self, head[9:12] == b"200")
 
     def connection_lost(self, _: Exception | None) -> None:
         self.transport = None
-        self._answered(self, False)
+        if self.busy:  # an idle one that the server closes has lost nothing
+            self._answered(self, False)
 
 
 @dataclass
@@ -73,7 +76,7 @@ async def closed_loop(port: int, request: bytes, *, connections: int, seconds: f
         load.answered += good
         load.errors += not good
         if connection.transport is not None and time.perf_counter() < end:
-            connection.transport.write(request)
+            _write(connection, request)
 
     opened = await _open(port, connections, answered)
     began = time.perf_counter()
@@ -104,6 +107,8 @@ async def open_loop(port: int, request: bytes, *, rate: float, seconds: float, c
         planned = began + number / rate
         if (wait := planned - time.perf_counter()) > 0:
             await asyncio.sleep(wait)
+        while free and free[-1].transport is None:
+            free.pop()
         if not free:
             load.errors += 1
             continue
@@ -127,6 +132,7 @@ async def _open(port: int, count: int, answered: Callable[[_Connection, bool], N
 
 def _write(connection: _Connection, request: bytes) -> None:
     if connection.transport is not None:
+        connection.busy = True
         connection.transport.write(request)
 
 

@@ -18,7 +18,7 @@ from kanarya_inference.server.model import INPUT, OUTPUT, Model
 from kanarya_inference.server.plane import Rows, Scored
 from kanarya_inference.server.predict import read_snapshots
 from kanarya_inference.server.replies import Refused, encode
-from kanarya_inference.server.tensors import InferAnswer, InferRequest, Tensor, TensorError, check_shape, flat_values
+from kanarya_inference.server.tensors import InferAnswer, InferRequest, RequestedOutput, Tensor, TensorError, check_shape, flat_values
 
 PLATFORM = "onnx_onnxv1"
 OUTPUTS = ("score", "label", OUTPUT)
@@ -41,14 +41,12 @@ class Infer:
             raise Refused(400, f"the body is no infer request: {error}") from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise MalformedRequestError("the body is not JSON (neither are NaN and Infinity)") from None
-        wanted = tuple(output.name for output in request.outputs) if request.outputs else OUTPUTS
-        if unknown := [name for name in wanted if name not in OUTPUTS]:
-            raise Refused(400, f"there is no output {unknown[0][:60]!r}: choose from {', '.join(OUTPUTS)}")
+        wanted = _wanted(request.outputs) if request.outputs else OUTPUTS
         try:
             rows = self._matrix(model, request.inputs[0]) if _is_matrix(request.inputs) else self._fields(model, request.inputs)
         except TensorError as error:
             raise Refused(400, str(error)) from None
-        return rows._replace(context=(request.id, dict.fromkeys(wanted)))
+        return Rows(rows.matrix, rows.bins, (request.id, wanted))
 
     def write(self, rows: Rows, scored: Scored) -> bytes:
         """Write the outputs asked for."""
@@ -103,6 +101,14 @@ class Infer:
     def _check_rows(self, rows: int) -> None:
         if not 1 <= rows <= self._max_rows:
             raise TensorError(f"there are {rows} rows: send 1 to {self._max_rows}")
+
+
+def _wanted(outputs: list[RequestedOutput]) -> tuple[str, ...]:
+    """Return the names asked for, each once. Raises `Refused`."""
+    for output in outputs:
+        if output.name not in OUTPUTS:
+            raise Refused(400, f"there is no output {output.name[:60]!r}: choose from {', '.join(OUTPUTS)}")
+    return tuple(dict.fromkeys(output.name for output in outputs))
 
 
 def _is_matrix(inputs: list[Tensor]) -> bool:
