@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from kanarya_inference.features import FeatureReference
-from kanarya_inference.features.bins import BIN_LABELS
 from kanarya_inference.registry import Artefact
 
 Status = Literal["ok", "invalid", "error", "limited", "fallback"]
@@ -60,9 +59,9 @@ class VersionCounts:
             return
         self.reference_sha256 = artefact.reference_sha256
         self.references = [(name, artefact.reference.features[name]) for name in artefact.schema.drift_names]
-        self.bins = [[0] * len(BIN_LABELS) for _ in self.references]
+        self.bins = [[0] * len(reference.counts) for _, reference in self.references]
         self._score_reference = artefact.reference.features.get(PREDICTION_SCORE)
-        self.score_bins = None if self._score_reference is None else [0] * len(BIN_LABELS)
+        self.score_bins = None if self._score_reference is None else [0] * len(self._score_reference.counts)
 
     def drift(self) -> Iterable[tuple[str, FeatureReference, list[int]]]:
         """Yield name, reference and counts of each watched feature, the score last."""

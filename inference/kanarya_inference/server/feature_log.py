@@ -20,7 +20,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from kanarya_inference.features.bins import MISSING
 from kanarya_inference.registry import Artefact
 
 WAITING_LINES = 10_000
@@ -73,7 +72,8 @@ class FeatureLog:
 
     def prediction(self, artefact: Artefact, prediction_id: str, row: NDArray[np.float32], bins: Sequence[int], score: float) -> None:
         """Write a scored row: its columns as the model got them, null where the client sent null."""
-        missing = {name for name, index in zip(artefact.schema.drift_names, bins, strict=True) if index == MISSING}
+        counts = {name: artefact.reference.features[name].counts for name in artefact.schema.drift_names}
+        missing = {name for (name, of), index in zip(counts.items(), bins, strict=True) if index == len(of) - 1}
         features = {
             name: REDACTED if name in self._settings.redact else None if name in missing else float(value)
             for name, value in zip(artefact.schema.names, row, strict=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -31,7 +31,7 @@ class BadScoreError(ValueError):
 class Model:
     """Scores vectors; `reader` makes them. `row_seconds` is what one row takes, `number` names the version to the outcomes.
 
-    `watched` are the columns watched for drift: index and bin edges.
+    `watched` are the columns watched for drift: index and what bins a value.
     """
 
     artefact: Artefact
@@ -41,7 +41,7 @@ class Model:
     number: int = 0
     counts: VersionCounts = field(default_factory=VersionCounts)
     version_header: tuple[bytes, bytes] = (b"x-model-version", b"")
-    watched: Sequence[tuple[int, Sequence[float]]] = ()
+    watched: Sequence[tuple[int, Callable[[float | None], int]]] = ()
 
     def scores(self, rows: NDArray[np.float32]) -> list[float]:
         """Return the probability of label 1 for each of n x columns. Raises `BadScoreError` when one is no probability."""
@@ -88,7 +88,7 @@ def load_model(folder: Path, version: str | None = None) -> Model:
     # The fastest run: the others also measure what else the machine does.
     header = (b"x-model-version", artefact.version.encode())
     features = artefact.reference.features
-    watched = tuple((index, features[column.name].edges) for index, column in enumerate(artefact.schema.columns) if column.drift)
+    watched = tuple((index, features[column.name].bin_of) for index, column in enumerate(artefact.schema.columns) if column.drift)
     return Model(artefact, reader, session, row_seconds=min(seconds), version_header=header, watched=watched)
 
 

@@ -6,7 +6,6 @@ snapshot, which is read like `/ml/predict`: there null is allowed, and the schem
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from typing import Any
 
 import msgspec
@@ -73,7 +72,7 @@ class Infer:
             raise TensorError(f"{where}: a value is beyond ±{FLOAT32_MAX:.3g}")
         starts = range(0, len(values), len(columns))
         # Binned as they were sent: after rounding to float32 a value could fall on the other side of an edge.
-        bins = [[bisect_right(edges, values[start + index]) for index, edges in model.watched] for start in starts]
+        bins = [[bin_of(values[start + index]) for index, bin_of in model.watched] for start in starts]
         return Rows(np.array(values, dtype=np.float32).reshape(tensor.shape), bins)
 
     def _fields(self, model: Model, tensors: list[Tensor]) -> Rows:
