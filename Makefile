@@ -99,3 +99,11 @@ cluster-ready: cluster ## the cluster, with this tree's images and Prometheus in
 .PHONY: cluster-down
 cluster-down: environment ## delete the cluster and stop what was started for it
 	$(CLUSTER) down
+
+.PHONY: bench-serving
+bench-serving: environment ## what a prediction costs, beside a raw floor, MLServer and FastAPI (installs those apart)
+	$(RUN) python -m benchmarks.serving
+
+.PHONY: soak
+soak: environment ## the inference server for 30 minutes at 100 requests a second: memory must stay flat
+	$(RUN) python -m benchmarks.serving --soak 30

@@ -51,6 +51,11 @@ class Faults:
         Faults(wanted.latency_milliseconds, wanted.error_rate)  # refuses what makes no sense before anything is changed
         self.latency_milliseconds, self.error_rate = wanted.latency_milliseconds, wanted.error_rate
 
+    @property
+    def on(self) -> bool:
+        """Whether there is any fault to make."""
+        return self.latency_milliseconds > 0 or self.error_rate > 0
+
     def fails(self) -> bool:
         """Decide whether this prediction fails."""
         return self.error_rate > 0 and self.rng.random() < self.error_rate

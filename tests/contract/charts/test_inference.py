@@ -12,7 +12,7 @@ from kanarya.cluster import names
 from kanarya_inference.router import main as router_command
 from kanarya_inference.router.settings import SETTINGS_KEY
 from kanarya_inference.server import command as server_command
-from tests.contract.charts.rendering import INFERENCE, NAMESPACE, Helm, Objects, selects
+from tests.contract.charts.rendering import INFERENCE, NAMESPACE, Helm, Objects, Refused, selects
 
 VERSION = "app.kubernetes.io/version"
 
@@ -121,6 +121,31 @@ def test_the_commands_are_ones_that_the_programs_take(objects: Objects) -> None:
     assert arguments.router_settings.name == SETTINGS_KEY
     volume = {"name": "router-settings", "configMap": {"name": names.settings("fraud"), "optional": True}}
     assert volume in template_of(objects)["spec"]["volumes"]
+
+
+def serve_arguments(objects: Objects) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    server_command.add_arguments(parser)
+    return parser.parse_args(template_of(objects)["spec"]["containers"][0]["args"][1:])
+
+
+def test_the_servers_limits_are_its_arguments(helm: Helm) -> None:
+    arguments = serve_arguments(helm.template(INFERENCE))
+    settings = server_command.settings_of(arguments)
+    # Every request comes from a router: by address, all clients would share one rate.
+    assert (settings.client_rate, settings.client_header, settings.budget_milliseconds, settings.queue) == (0, None, 60, 100)
+    assert (settings.fallback, arguments.feature_log) == ("error", None)
+    values = {
+        "budgetMilliseconds": 12.5, "fallback": "constant:0.25", "queue": 7, "clientRate": 20, "clientHeader": "x-forwarded-for",
+        "featureLog": {"share": 0.05, "redact": ["mid", "vol1m"]},
+    }  # fmt: skip
+    arguments = serve_arguments(helm.template(INFERENCE, {"server": values}))
+    settings = server_command.settings_of(arguments)
+    assert (settings.client_rate, settings.client_header, settings.budget_milliseconds, settings.queue) == (20, "x-forwarded-for", 12.5, 7)
+    assert (settings.fallback, arguments.feature_log, arguments.feature_log_share) == (0.25, "-", 0.05)
+    assert arguments.feature_log_redact == ["mid", "vol1m"]
+    with pytest.raises(Refused):
+        helm.template(INFERENCE, {"server": {"fallback": "constant:2"}})
 
 
 def test_the_routers_permissions_are_its_own_route_and_settings(objects: Objects) -> None:

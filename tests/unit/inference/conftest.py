@@ -23,6 +23,11 @@ def baseline(artefacts: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def candidate(artefacts: Path) -> Path:
+    return artefacts / "candidate"
+
+
+@pytest.fixture(scope="session")
 def demo_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with train.csv, golden.csv and its sum, schema.json and best.json."""
     return demo(tmp_path_factory.mktemp("demo"))

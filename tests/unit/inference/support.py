@@ -16,6 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from kanarya_inference.server.app import InferenceApp
 from kanarya_inference.server.faults import Faults
+from kanarya_inference.server.feature_log import FeatureLog
+from kanarya_inference.server.settings import ServerSettings
 from kanarya_inference.serving import Drain, Listener, serve
 
 SNAPSHOT: dict[str, Any] = {"ts": 1_760_000_000.5, "mid": 101.25, "spreadBp": 3.2, "vol1m": 11, "rsi14": 48.5}
@@ -39,6 +41,10 @@ class Running:
         async with self.client.get(self.url + path) as response:
             return response.status, await response.json()
 
+    async def post(self, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
+        async with self.client.post(self.url + path, json=body, headers={k.replace("_", "-"): v for k, v in headers.items()}) as response:
+            return response.status, await response.json()
+
     async def series(self) -> Series:
         async with self.client.get(f"{self.url}/ml/metrics") as response:
             assert response.content_type == "text/plain"
@@ -56,10 +62,25 @@ def pick(series: Series, name: str, **labels: str) -> float:
 
 @asynccontextmanager
 async def running(
-    folder: Path, *, faults: Faults | None = None, fault_control: bool = False, load: bool = True, latency_bounds: Sequence[float] = ()
+    folder: Path,
+    *,
+    settings: ServerSettings | None = None,
+    faults: Faults | None = None,
+    fault_control: bool = False,
+    feature_log: FeatureLog | None = None,
+    load: bool = True,
+    latency_bounds: Sequence[float] = (),
 ) -> AsyncIterator[Running]:
     drain = Drain()
-    app = InferenceApp(folder, faults=faults, fault_control=fault_control, latency_bounds=latency_bounds, draining=lambda: drain.draining)
+    app = InferenceApp(
+        folder,
+        settings or ServerSettings(client_rate=0),
+        faults=faults,
+        fault_control=fault_control,
+        feature_log=feature_log,
+        latency_bounds=latency_bounds,
+        draining=lambda: drain.draining,
+    )
     ports: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
     serving = asyncio.create_task(
         serve([Listener(app, 0, "127.0.0.1")], drain=drain, drain_seconds=0.1, finish_seconds=1, on_started=ports.set_result)

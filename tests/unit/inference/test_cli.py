@@ -13,6 +13,7 @@ import pytest
 
 from kanarya_inference import cli
 from kanarya_inference.server import command as serve_command
+from kanarya_inference.server.settings import ServerSettings
 from tests.unit.inference.support import SNAPSHOT, free_port
 
 
@@ -74,6 +75,31 @@ def test_a_fault_setting_that_is_no_number_is_refused(capsys: pytest.CaptureFixt
 def test_serve_refuses_senseless_faults(baseline: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["serve", "--model", str(baseline), "--fault-error-rate", "2"]) == 2
     assert "the fault error rate is a share" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argument", "sentence"),
+    [
+        ("--queue=-1", "the queue is -1"),
+        ("--name=a/b", "the model's name"),
+        ("--feature-log=- --feature-log-share=2", "share of the feature log"),
+    ],
+)
+def test_serve_refuses_senseless_settings(baseline: Path, capsys: pytest.CaptureFixture[str], argument: str, sentence: str) -> None:
+    assert cli.main(["serve", "--model", str(baseline), *argument.split()]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_fallback_that_is_none_is_refused(baseline: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["serve", "--model", str(baseline), "--fallback", "constant:2"])
+    assert "is no fallback" in capsys.readouterr().err
+
+
+def test_the_defaults_of_the_command_are_those_of_the_settings() -> None:
+    parser = ArgumentParser()
+    serve_command.add_arguments(parser, env={})
+    assert serve_command.settings_of(parser.parse_args(["--model", "m"])) == ServerSettings()
 
 
 def test_serving_imports_no_training_and_no_kubernetes_library() -> None:

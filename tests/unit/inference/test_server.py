@@ -1,4 +1,5 @@
 import asyncio
+import dataclasses
 import json
 import random
 import shutil
@@ -10,12 +11,12 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from kanarya_inference.registry import parity as parity_module
 from kanarya_inference.registry import read_artefact
-from kanarya_inference.server import app as app_module
 from kanarya_inference.server.app import InferenceApp
 from kanarya_inference.server.body import MAX_BODY_BYTES, BodyError, read_body
+from kanarya_inference.server.bounds import rollout_bounds
 from kanarya_inference.server.faults import Faults
-from kanarya_inference.server.metrics import rollout_bounds
 from tests.unit.inference.support import SNAPSHOT, Running, pick, running
 
 V = "v1.8.0"
@@ -32,7 +33,7 @@ async def test_predicts_what_the_model_says(baseline: Path) -> None:
     async with running(baseline) as server:
         status, answer, headers = await server.predict()
         assert (status, headers["content-type"], headers["x-model-version"]) == (200, "application/json", V)
-        assert set(answer) == {"score", "label", "model_version", "latency_ms"}
+        assert set(answer) == {"score", "label", "model_version", "latency_ms", "prediction_id"}
         assert answer["score"] == pytest.approx(float(expected), abs=1e-7)
         assert answer["label"] == int(answer["score"] >= 0.5)
         assert answer["model_version"] == V
@@ -93,7 +94,7 @@ def test_histogram_buckets_include_their_bound(baseline: Path) -> None:
     app = InferenceApp(baseline)
     app.load()
     for milliseconds in (80.0, 80.001, 6000.0):
-        app.metrics.request("ok", milliseconds)
+        app.counts.of(V).request("ok", milliseconds)
     text = app.metrics.exposition().decode()
     for bound, count in (("40", 0), ("80", 1), ("120", 2), ("5000", 2), ("+Inf", 3)):
         assert f'ml_predict_latency_ms_bucket{{le="{bound}",model_version="{V}"}} {count}.0\n' in text
@@ -110,7 +111,11 @@ async def test_health_and_info(baseline: Path) -> None:
         assert (status, headers["x-kanarya-unprocessed"]) == (503, "not-ready")
         assert "not ready" in answer["error"]
         series = await server.series()
-        assert {name for name, _ in series if name.startswith("ml_")} == {"ml_model_integrity_error_total"}
+        assert {name for name, _ in series if name.startswith("ml_")} == {
+            "ml_model_integrity_error_total",
+            "ml_model_errors_total",
+            "ml_queue_depth",
+        }
 
         server.app.load()
         assert await server.get("/ml/health") == (200, {"live": True, "ready": True, "model_version": V})
@@ -146,8 +151,8 @@ async def test_a_changed_file_is_never_loaded(baseline: Path, tmp_path: Path, na
 async def test_a_model_of_another_shape_is_not_ready(baseline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = shutil.copytree(baseline, tmp_path / "copy")
     artefact = read_artefact(folder)
-    narrow = type(artefact)(**{**vars(artefact), "schema": type(artefact.schema)(artefact.schema.columns[:5])})
-    monkeypatch.setattr(app_module, "read_artefact", lambda _: narrow)
+    narrow = type(artefact)(**{**vars(artefact), "schema": type(artefact.schema)(artefact.schema.columns[:5]), "parity": None})
+    monkeypatch.setattr(parity_module, "read_artefact", lambda _: narrow)
     async with running(folder) as server:
         status, health = await server.get("/ml/health")
         assert status == 503
@@ -159,7 +164,7 @@ async def test_an_unforeseen_failure_to_load_has_a_reason(baseline: Path, monkey
     def fail(_: Path) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(app_module, "read_artefact", fail)
+    monkeypatch.setattr(parity_module, "read_artefact", fail)
     async with running(baseline) as server:
         assert (await server.get("/ml/health"))[1]["reason"].startswith("the model could not be loaded: MemoryError")
 
@@ -248,16 +253,16 @@ async def test_a_client_that_goes_away_is_counted_and_gets_no_answer(baseline: P
     async def send(message: Any) -> None:
         sent.append(message)
 
-    await app({"type": "http", "path": "/ml/predict", "method": "POST"}, Messages({"type": "http.disconnect"}), send)
+    await app({"type": "http", "path": "/ml/predict", "method": "POST", "headers": []}, Messages({"type": "http.disconnect"}), send)
     assert not sent
     assert f'ml_predict_requests_total{{model_version="{V}",status="invalid"}} 1.0' in app.metrics.exposition().decode()
 
 
 async def test_a_failing_inference_is_a_500_without_its_inner_reason(baseline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(baseline) as server:
-        model = server.app._model
+        model = server.app.store.active
         assert model is not None
-        monkeypatch.setattr(type(model), "score", lambda *_: 1 / 0)
+        monkeypatch.setattr(type(model), "scores", lambda *_: 1 / 0)
         status, answer, _ = await server.predict()
         assert status == 500
         assert "division" not in answer["error"]
@@ -270,9 +275,9 @@ async def test_a_score_that_is_no_number_is_an_error(baseline: Path) -> None:
             return [np.array([[0.5, np.nan]])]
 
     async with running(baseline) as server:
-        model = server.app._model
+        model = server.app.store.active
         assert model is not None
-        server.app._model = type(model)(model.artefact, model.reader, Session())
+        server.app.store.active = dataclasses.replace(model, session=Session())
         assert (await server.predict())[0] == 500
 
 
@@ -324,6 +329,29 @@ async def test_faults_cannot_be_switched_unless_the_server_was_started_for_it(ba
         async with server.client.post(f"{server.url}/ml/faults", json={"errorRate": 1}) as response:
             assert response.status == 404
         assert (await server.predict())[0] == 200
+
+
+async def test_a_body_that_comes_late_is_waited_for(baseline: Path) -> None:
+    body = json.dumps({"snapshot": SNAPSHOT}).encode()
+    async with running(baseline) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"POST /ml/predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body))
+        await asyncio.sleep(0.05)
+        for part in (body[:10], body[10:]):
+            writer.write(part)
+            await asyncio.sleep(0.05)
+        assert (await reader.readline()).split()[1] == b"200"
+        writer.close()
+
+
+async def test_a_body_that_never_comes_is_given_up(baseline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read_body, "__defaults__", (0.1,))
+    async with running(baseline) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"POST /ml/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n")
+        assert (await reader.readline()).split()[1] == b"408"
+        writer.close()
+        assert server.app.counts.queue_depth == 0
 
 
 @pytest.mark.parametrize("arguments", [(-1.0, 0.0), (1e6, 0.0), (0.0, 1.1), (0.0, -0.1), (float("nan"), 0.0), (0.0, float("nan"))])
