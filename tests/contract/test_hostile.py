@@ -28,6 +28,8 @@ SCHEMA = VERSION["schema"]["openAPIV3Schema"]["properties"]["spec"]
 WHOLE: Object = RolloutSpec(target_ref=TargetRef(name="fraud"), service_ref=ServiceRef(name="fraud")).model_dump(
     mode="json", by_alias=True, exclude_none=True
 )
+# An example of everything that may be wrong: the list of metrics is empty by default.
+WHOLE["analysis"]["metrics"] = [{"name": "own", "query": "up", "slo": 1.0, "abort": 2.0, "action": "Report"}]
 HIDDEN = "a\u202eb\u2066c\x07\x1b[2J\u200b\ufeff\u2028\r\td😀"
 MIB = "x" * 2**20
 

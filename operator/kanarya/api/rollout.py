@@ -337,7 +337,7 @@ def parse_spec(data: Any) -> RolloutSpec:
 
 
 def _sentence(entry: dict[str, Any]) -> str:
-    path = ".".join(["spec", *(str(part) for part in entry["loc"])])
+    path = "spec" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in entry["loc"])
     return f"{path}: {str(entry['msg']).removeprefix('Value error, ')}"
 
 

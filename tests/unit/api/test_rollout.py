@@ -61,9 +61,9 @@ def test_the_smallest_spec_has_the_documented_defaults() -> None:
         ({"replicas": 0}, "spec.replicas: "),
         ({"mode": "Watch"}, "spec.mode: "),
         ({"plan": {"steps": []}}, "spec.plan.steps: "),
-        ({"plan": {"steps": [{"weight": -1}]}}, "spec.plan.steps.0.weight: "),
-        ({"plan": {"steps": [{"weight": 5}, {"weight": 100, "durationSeconds": 0}]}}, "spec.plan.steps.1.durationSeconds: "),
-        ({"plan": {"steps": [{"weight": 5}, {}]}}, "spec.plan.steps.1.weight: "),
+        ({"plan": {"steps": [{"weight": -1}]}}, "spec.plan.steps[0].weight: "),
+        ({"plan": {"steps": [{"weight": 5}, {"weight": 100, "durationSeconds": 0}]}}, "spec.plan.steps[1].durationSeconds: "),
+        ({"plan": {"steps": [{"weight": 5}, {}]}}, "spec.plan.steps[1].weight: "),
         ({"plan": {"weightTotal": 10**400}}, "spec.plan.weightTotal: "),
         ({"analysis": {"method": "Mean"}}, "spec.analysis.method: "),
         ({"analysis": {"errors": {"slo": math.nan}}}, "spec.analysis.errors.slo: "),
@@ -89,7 +89,7 @@ def test_everything_wrong_is_said_at_once_but_not_endlessly() -> None:
     assert "spec.replicas: " in both
     assert "spec.mode: " in both
     many = refusal(plan={"steps": [{"weight": "x" * 1_000_000}] * 20})
-    assert many.count("spec.plan.steps.") == 5
+    assert many.count("spec.plan.steps[") == 5
     assert len(many) < 1000, "what was sent is not sent back"
 
 
