@@ -37,6 +37,10 @@ def to_onnx(pipeline: Any, columns: int) -> bytes:
             f"{classifier} cannot be converted to ONNX with these library versions ({str(error).splitlines()[0][:120]}): "
             "choose --model logistic, boosting, forest or extra-trees"
         ) from error
+    # They come out of a set of texts, whose order is another in each process.
+    imports = sorted(model.opset_import, key=lambda one: str(one.domain))
+    del model.opset_import[:]
+    model.opset_import.extend(imports)
     content: bytes = model.SerializeToString()
     return content
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pyarrow as pa
 import pytest
 import skops.io
@@ -53,6 +54,9 @@ def test_the_same_inputs_give_the_same_onnx_bytes_in_another_process(demo_tables
     command += ["--schema", str(demo_tables / "schema.json"), "--out", str(tmp_path / "there"), "--version", "v1", "--model", family]
     command += ["--folds", "2", *(["--set", "n_estimators=8"] if settings else [])]
     subprocess.run(command, check=True, timeout=120, capture_output=True, env={**os.environ, "PYTHONHASHSEED": "5"})
+    domains = [one.domain for one in onnx.load(here / "model.onnx").opset_import]
+    assert domains == sorted(domains)
+    assert len(domains) == 2
     for name in ("model.onnx", "reference.json", "parity.json"):
         assert (here / name).read_bytes() == (tmp_path / "there" / name).read_bytes()
     pipeline = read_skops(here / "model.skops")
