@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import time
 
-from tests.e2e.conftest import Serving, check_end, no_client_error, quick_spec, weights_entered
+from examples import lab
+from tests.e2e.conftest import Services, Serving, check_end, no_client_error, quick_spec, weights_entered
 from tests.e2e.replaying import check_replay
 
 HOLD_SECONDS = 10
+HOLDING = {"noSeries": {"action": "Hold"}, "noTraffic": {"action": "Hold"}}
 
 
 def test_a_slow_candidate_is_taken_back_at_the_first_weight(serving: Serving) -> None:
@@ -57,3 +60,27 @@ def test_drift_blocks_the_promotion_and_nothing_else(serving: Serving) -> None:
         "drift": "Bad",
     }
     no_client_error(service)
+
+
+def test_thin_traffic_holds_with_a_forecast_and_decides_when_more_comes(service: Services) -> None:
+    # Next to no copies: two requests a second are all there is to judge by.
+    found = service(spec=quick_spec(50, 100, analysis={"missingData": HOLDING}, traffic={"mirrorPercent": 10}))
+    found.release("v1.8.0")
+    found.wait_ready()
+    found.start_load(rate=2)
+    found.release("v1.8.1")
+    found.wait_weight(50, 180)
+    status = found.wait(lambda status: status.get("reason") == "TooFewSamples", "the reason TooFewSamples", 60)
+    (message,) = (item["message"] for item in status["conditions"] if item["type"] == "Progressing")
+    assert re.search(r"\d+ of about \d+ requests, about \d+ s at this rate", message), message
+    end = time.monotonic() + HOLD_SECONDS
+    while time.monotonic() < end:
+        assert found.weight() == 50
+        time.sleep(1)
+    stats = found.stats()
+    assert set(stats["by_status"]) == {"200"}, stats
+    lab.kubectl("delete", "pod", "-n", found.namespace, found.load, "--now")
+    found.start_load(rate=80)
+    entries = check_end(found, "Succeeded", "Promoted")
+    assert weights_entered(entries) == [50, 100]
+    no_client_error(found)
