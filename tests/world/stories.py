@@ -210,4 +210,14 @@ STORIES: dict[str, Story] = {
         rate=60,
         scrape=5,
     ),
+    "after an outage of stable, whose failures came in bursts, a failing candidate is taken back later, and is taken back": _release(
+        9100558,
+        Event(14.44, "delete", {"what": "stable"}),
+        Event(23.37, "retry", {}),
+        Event(29.14, "api", {"kind": "late", "scope": "mlmodelrollouts", "share": 1.0, "seconds": 0.9}),
+        spec={"traffic": {"fallback": "None"}, "analysis": {"method": "Sequential"}},
+        models={"v2": Model(errors=0.2, very_slow=0.2)},
+        rate=60,
+        scrape=2,
+    ),
 }
