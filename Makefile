@@ -17,10 +17,14 @@ demo: environment ## from nothing to one rollout that succeeds and one that is t
 	$(RUN) python -m examples.demo
 
 .PHONY: test
-test: check mutations known-lives contract-and-e2e ## everything CI checks; ends with pytest's summary
+test: lint types layers generated unit mutations known-lives contract-and-e2e ## everything CI checks; ends with pytest's summary
 
 .PHONY: check
-check: environment lint types layers generated unit ## the quick part: under a minute, no cluster
+check: lint types layers generated quick ## the quick part, no cluster
+
+.PHONY: quick
+quick: environment
+	$(RUN) pytest tests/unit -m "not slow" -n 2 --dist worksteal
 
 .PHONY: environment
 environment: $(UV)

@@ -24,10 +24,10 @@ def on_node(name: str, script: str) -> str:
     return lab.run("docker", "exec", name, "sh", "-c", script)
 
 
-def kill_processes(name: str, command: str, *, pod_uid: str = "") -> None:
-    """End every process whose command line holds `command` with SIGKILL: nothing in its pod gets to say goodbye.
+def kill_processes(name: str, command: str, *, pod_uid: str = "", signal: str = "KILL") -> None:
+    """Send a signal to every process whose command line holds `command`; after SIGKILL nothing in its pod gets to say goodbye.
 
-    With `pod_uid` only those of one pod, never its sandbox.
+    With `pod_uid` only to those of one pod, never to its sandbox.
     """
     # The bracket keeps the pattern from matching the shell that looks for it.
     pattern = f"[{command[0]}]{command[1:]}"
@@ -36,7 +36,7 @@ def kill_processes(name: str, command: str, *, pod_uid: str = "") -> None:
     script = f"""
     for p in /proc/[0-9]*; do
       if tr '\\0' ' ' < $p/cmdline 2>/dev/null | grep -q '{pattern}' && grep -q '{group}' $p/cgroup; then
-        kill -9 ${{p#/proc/}} || true
+        kill -{signal} ${{p#/proc/}} || true
       fi
     done
     """

@@ -10,7 +10,7 @@ from typing import Any
 from examples import lab
 from examples.lab import ModelService
 from tests.e2e.conftest import Serving, check_end, no_client_error, quick_spec, weights_entered
-from tests.e2e.disturb import candidate_pods, kill_processes, node, stable_pods
+from tests.e2e.disturb import candidate_pods, is_ready, kill_processes, node, stable_pods
 
 KILLS = 10
 
@@ -40,15 +40,10 @@ def spare(service: ModelService) -> list[dict[str, Any]]:
     """List the pods of each revision of each track that is at full size: one of these may go without taking its track away."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for pod in (*candidate_pods(service), *stable_pods(service)):
-        if ready(pod):
+        if is_ready(pod):
             labels = pod["metadata"]["labels"]
             groups.setdefault(labels.get("kanarya.dev/revision", "candidate"), []).append(pod)
     return [pod for pods in groups.values() if len(pods) >= 2 for pod in pods]
-
-
-def ready(pod: dict[str, Any]) -> bool:
-    conditions = {item["type"]: item["status"] for item in pod["status"].get("conditions", [])}
-    return conditions.get("Ready") == "True" and "deletionTimestamp" not in pod["metadata"]
 
 
 def kill(chance: random.Random, host: str, pod: dict[str, Any]) -> None:

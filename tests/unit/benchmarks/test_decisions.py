@@ -26,6 +26,7 @@ def bound(at_most: float) -> int:
     return next(events for events in range(RUNS) if bdtr(events, RUNS, at_most) >= 0.999)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["all at slo, 10/s", "errors at abort from step 0", "errors at abort from step 1"])
 def test_a_promise_is_kept(name: str) -> None:
     cell = next(one for one in CELLS if one.name == name)

@@ -37,6 +37,7 @@ def test_one_request_a_second_is_enough_for_the_default_plan_and_a_third_is_not(
     assert len(few) == 5 * 3
 
 
+@pytest.mark.slow
 def test_what_is_needed_is_enough_and_not_much_more_than_enough() -> None:
     for need in needs(spec(), 1.0):
         assert need.needed is not None
@@ -49,6 +50,7 @@ def test_what_is_needed_is_enough_and_not_much_more_than_enough() -> None:
         assert not next(one for one in needs(spec(plan=shorter), 1.0) if (one.step, one.metric) == key).feasible
 
 
+@pytest.mark.slow
 def test_the_last_stage_needs_more_and_without_copies_the_first_sees_little() -> None:
     found = [need for need in needs(spec(), 1.0) if need.metric == "errors"]
     first, last = found[0].needed, found[-1].needed

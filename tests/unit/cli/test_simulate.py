@@ -84,6 +84,7 @@ def test_no_traffic_never_promotes() -> None:
     assert kinds(outcomes(3, rollout=short, rps=0)) == {("Expired", "Expired")}
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_runs_on_any_number_of_processes() -> None:
     cells = [(spec(), scenario(candidate={"errors": 0.02}, burstCorrelation=0.1, scrapeGaps=0.1)), (spec(), scenario())]
     alone = simulate(cells, runs=25, seed=7)

@@ -91,6 +91,7 @@ def test_bad_rows_are_named_and_the_others_scored(demo_tables: Path, tabular: Pa
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["csv", "parquet"])
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_killed_runs_give_the_bytes_of_one_run(demo_tables: Path, tabular: Path, tmp_path: Path, form: str, kind: str) -> None:

@@ -122,6 +122,7 @@ def evaluate(artefact: Path, tables: Path, out: Path, *more: str) -> int:
     return cli.main(["evaluate", "--artefact", str(artefact), "--golden", str(tables / "golden.csv"), "--out", str(out), *more])
 
 
+@pytest.mark.slow
 def test_a_good_model_passes_and_leaves_three_reports(demo_tables: Path, tabular: Path, tmp_path: Path) -> None:
     assert evaluate(tabular, demo_tables, tmp_path, "--baseline", str(tabular)) == 0
     assert (tmp_path / "eval_result.txt").read_text() == "PASS\n"

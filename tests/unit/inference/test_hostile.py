@@ -136,6 +136,7 @@ def server_process(baseline: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         server.process.wait(5)
 
 
+@pytest.mark.slow
 def test_the_server_keeps_to_its_openapi(server_process: Process) -> None:
     url = f"http://127.0.0.1:{server_process.port}"
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json")

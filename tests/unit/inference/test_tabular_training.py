@@ -46,6 +46,7 @@ def test_the_artefact_is_whole_and_near_the_best_possible(demo_tables: Path, tab
     assert metadata["quality"]["crossValidation"]["mean"]["auc"] == pytest.approx(found["auc"], abs=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["logistic", "boosting", "forest", "extra-trees"])
 def test_the_same_inputs_give_the_same_onnx_bytes_in_another_process(demo_tables: Path, tmp_path: Path, family: str) -> None:
     settings: dict[str, Any] = {} if family == "logistic" else {"parameters": {"n_estimators": 8}}

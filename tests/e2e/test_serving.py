@@ -1,0 +1,62 @@
+"""The model side on a real cluster: what its image weighs, how soon it is ready, and what a reload, a drain and a release cost clients."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from examples import lab
+from examples.lab import ModelService
+from tests.e2e.conftest import Services, check_end, no_client_error, quick_spec
+from tests.e2e.disturb import is_ready, kill_processes, node, stable_pods
+
+RATE = 200
+"""Requests a second of clients; each is copied to the other track during a release."""
+MOST_BYTES = 500_000_000
+READY_SECONDS = 30
+RELOAD_SECONDS = 5
+
+
+def test_the_image_is_small() -> None:
+    assert int(lab.run("docker", "image", "inspect", "--format", "{{.Size}}", "kanarya/inference:dev")) < MOST_BYTES
+
+
+def test_a_reload_a_drain_and_a_release_fail_no_request(service: Services) -> None:
+    found = service(spec=quick_spec(10, 50, 100))
+    found.release("v1.8.0")
+    found.wait_ready()
+    for pod in stable_pods(found):
+        assert seconds_to_ready(pod) <= READY_SECONDS, pod["status"]["conditions"]
+    found.start_load(rate=RATE)
+    host = node()
+    for pod in stable_pods(found):
+        kill_processes(host, "kanarya-ml serve", pod_uid=pod["metadata"]["uid"], signal="HUP")
+    lab.eventually(
+        lambda: all(activations(found, pod) == 2 for pod in stable_pods(found)), "both pods have read their model again", RELOAD_SECONDS + 2
+    )
+    no_client_error(found)
+    lab.kubectl("delete", "pod", "-n", found.namespace, stable_pods(found)[0]["metadata"]["name"], "--wait=true")
+    lab.eventually(lambda: sum(is_ready(pod) for pod in stable_pods(found)) == 2, "two stable pods ready again", 60)
+    no_client_error(found)
+    found.release("v1.8.1")
+    check_end(found, "Succeeded", "Promoted")
+    no_client_error(found)
+
+
+def activations(service: ModelService, pod: dict[str, Any]) -> int:
+    """Count how often a model server says that it made a model active."""
+    log = lab.kubectl("logs", "-n", service.namespace, pod["metadata"]["name"])
+    return sum(
+        '"event":"model_change"' in line.replace(" ", "") and '"action":"activate"' in line.replace(" ", "") for line in log.splitlines()
+    )
+
+
+def seconds_to_ready(pod: dict[str, Any]) -> float:
+    """Give the seconds from the container's start to the pod's readiness."""
+    (container,) = pod["status"]["containerStatuses"]
+    ready = next(item["lastTransitionTime"] for item in pod["status"]["conditions"] if item["type"] == "Ready")
+    return (_time(ready) - _time(container["state"]["running"]["startedAt"])).total_seconds()
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)
