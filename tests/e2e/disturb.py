@@ -110,3 +110,9 @@ def candidate_pods(service: lab.ModelService) -> list[dict[str, Any]]:
 def stable_pods(service: lab.ModelService) -> list[dict[str, Any]]:
     """List the pods of stable, those that are going included."""
     return list(lab.get(service.namespace, "pods", "-l", f"kanarya.dev/rollout={service.name},kanarya.dev/track=stable")["items"])
+
+
+def is_ready(pod: dict[str, Any]) -> bool:
+    """Whether a pod takes requests and is to go on doing so."""
+    conditions = {item["type"]: item["status"] for item in pod["status"].get("conditions", [])}
+    return conditions.get("Ready") == "True" and "deletionTimestamp" not in pod["metadata"]

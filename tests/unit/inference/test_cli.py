@@ -23,6 +23,13 @@ def test_train_writes_an_artefact(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert {file.name for file in (tmp_path / "new").iterdir()} == {"model.onnx", "reference.json", "parity.json", "metadata.json"}
 
 
+def test_serving_needs_none_of_the_libraries_that_its_image_leaves_out() -> None:
+    absent = ["scipy", "rich", "pygments", "markdown_it", "sklearn", "pandas", "matplotlib", "pyarrow", "kopf", "httpx"]
+    modules = "kanarya_inference.router.main, kanarya_inference.server.command, kanarya_inference.load, kanarya_inference.cli"
+    script = f"import sys; sys.modules.update(dict.fromkeys({absent!r})); import {modules}"
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
 def test_train_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["train", "--out", str(tmp_path), "--version", "v 2"]) == 1
     assert "cannot be a label" in capsys.readouterr().err
