@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from kanarya.api.rollout import Analysis
-from kanarya.decision.counts import Attempts, Bins, Counts, Drift, Missing, Reading
+from kanarya.decision.counts import Attempts, Bins, Counts, Drift, Missing, Reading, Sight
 from kanarya.decision.judge import ALL
 
 COMPARISONS = ("attempted", "compared", "mismatched")
@@ -65,7 +65,7 @@ class Intake:
             When it is not as the format says, of another step, or says less than the line before.
         """
         data = _parse(text)
-        _only(data, "", ("t", "step", "candidate", "stable", "drift"))
+        _only(data, "", ("t", "step", "candidate", "stable", "drift", "metrics"))
         t = _number(data, "", "t")
         if t is None:
             raise LineError("t", "is missing: the seconds since the step began")
@@ -74,10 +74,11 @@ class Intake:
             raise LineError("t", f"is {t:g}, before the {self.t:g} of the line before; t counts from the step's beginning")
         lacking = self._lacking(data)
         before, drift = self.counts, self._drift(data)
+        custom = self._custom(data, t)
         self.counts, self.t = self._counts(data), t
         missing = {metric: why for metric, (why, _) in lacking.items()}
         newest = None if ALL in missing else t
-        reading = Reading(until=t, counts=_difference(self.counts, before), drift=drift, newest=newest, missing=missing)
+        reading = Reading(until=t, counts=_difference(self.counts, before), drift=drift, newest=newest, missing=missing, custom=custom)
         return Line(data["t"], step, reading, {metric: sentence for metric, (_, sentence) in lacking.items()})
 
     def _counts(self, data: Mapping[str, Any]) -> Counts:
@@ -139,6 +140,27 @@ class Intake:
             current[feature], self.bins[feature] = grown, counted
         return Drift(current, reference)
 
+    def _custom(self, data: Mapping[str, Any], t: float) -> dict[str, Sight]:
+        """Give the metrics of the team's own: a value as it is at `t`, or a ratio's counts since the line before."""
+        metrics = _object(data, "", "metrics")
+        found: dict[str, Sight] = {}
+        _only(metrics, "metrics", tuple(metric.name for metric in self.analysis.metrics))
+        for metric in self.analysis.metrics:
+            if metric.name not in metrics:
+                continue
+            part, path = _object(metrics, "metrics", metric.name), f"metrics.{metric.name}"
+            if metric.bad is None:
+                _only(part, path, ("value",))
+                if "value" in part:
+                    found[metric.name] = Sight(t, value=_any_number(part["value"], path, "value"), oldest=t)
+            elif {"bad", "total"} <= {*part}:
+                _only(part, path, ("bad", "total"))
+                before = {name: self.known.get(f"{path}.{name}", 0.0) for name in ("bad", "total")}
+                now = {name: self._count(part, path, name) for name in ("bad", "total")}
+                _at_most(part, path, now, "bad", "total")
+                found[metric.name] = Sight(t, bad=now["bad"] - before["bad"], total=now["total"] - before["total"])
+        return found
+
     def _lacking(self, data: Mapping[str, Any]) -> dict[str, tuple[Missing, str]]:
         """Give what the line has no data on, and a sentence for each; an absent key is no data."""
         found: dict[str, tuple[Missing, str]] = {}
@@ -160,6 +182,11 @@ class Intake:
         for key in COMPARISONS:
             if key not in candidate:
                 found.setdefault("match", (Missing.NO_SERIES, f"the line has no candidate.{key}"))
+        own = _object(data, "", "metrics")
+        for metric in self.analysis.metrics:
+            needed = ("value",) if metric.bad is None else ("bad", "total")
+            if not {*needed} <= {*_object(own, "metrics", metric.name)}:
+                found[metric.name] = Missing.NO_SERIES, f"the line has no metrics.{metric.name}.{needed[-1]}"
         if "drift" not in data:
             found["drift"] = Missing.NO_REFERENCE, "the line has no drift"
         return found
@@ -234,6 +261,18 @@ def _checked(found: Any, path: str, name: str) -> float:
         number = math.inf
     if not 0 <= number < math.inf:
         raise LineError(_join(path, name), f"is {str(found)[:MOST_CHARACTERS]}: a number of at least 0 is expected")
+    return number
+
+
+def _any_number(found: Any, path: str, name: str) -> float:
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        raise LineError(_join(path, name), f"is {_kind(found)}: a number is expected")
+    try:
+        number = float(found)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise LineError(_join(path, name), f"is {str(found)[:MOST_CHARACTERS]}: a finite number is expected")
     return number
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kanarya.api.rollout import RolloutSpec
-from kanarya.cli.rollout_file import read_named
+from kanarya.cli.rollout_file import read_named, without_metrics
 from kanarya.cli.simulate import natural, positive
 from kanarya.cli.simulation.feasibility import MOST, SURE, Need, needs
 from kanarya.cli.simulation.planning import outlook, work
@@ -71,7 +71,8 @@ def _rate(text: str) -> float:
 def run(arguments: argparse.Namespace) -> int:
     """Tell; exit code 1 when the file cannot be used or nothing could be measured."""
     try:
-        name, spec = read_named(arguments.file)
+        name, whole = read_named(arguments.file)
+        spec = without_metrics(whole)
         rps = arguments.rps if arguments.prometheus is None else _measured(arguments.prometheus, arguments.namespace, name)
     except ValueError as error:
         sys.stderr.write(f"kanarya plan: {printable(str(error))}\n")

@@ -36,6 +36,11 @@ def read_rollout(path: Path) -> RolloutSpec:
     return parse_spec(read_object(path).get("spec"))
 
 
+def without_metrics(spec: RolloutSpec) -> RolloutSpec:
+    """Give the spec without metrics of the team's own: nobody knows how they would behave."""
+    return spec.model_copy(update={"analysis": spec.analysis.model_copy(update={"metrics": ()})})
+
+
 def read_named(path: Path) -> tuple[str, RolloutSpec]:
     """Read name and spec of a rollout; see `read_object`."""
     rollout = read_object(path)

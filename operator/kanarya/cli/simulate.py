@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from kanarya.cli.rollout_file import read_rollout
+from kanarya.cli.rollout_file import read_rollout, without_metrics
 from kanarya.cli.simulation.runs import simulate
 from kanarya.cli.simulation.scenario import check, read_scenarios
 from kanarya.cli.simulation.show import progress, table
@@ -66,7 +66,7 @@ def natural(text: str) -> int:
 def run(arguments: argparse.Namespace) -> int:
     """Simulate; exit code 1 when a file cannot be used."""
     try:
-        spec = read_rollout(arguments.rollout)
+        spec = without_metrics(read_rollout(arguments.rollout))
         scenarios = [scenario for path in arguments.candidate for scenario in read_scenarios(path)]
         for scenario in scenarios:
             check(spec, scenario)

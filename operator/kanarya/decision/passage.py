@@ -129,7 +129,11 @@ class Passage:
         state = self.state
         if now <= before.watermark:  # a first look at 0 s counts, too
             state = state.model_copy(update={"run": before.model_copy(update={"watermark": now - 1.0})})
-        world = replace(self.world, reading=replace(reading, until=now, newest=newest, newest_counted=newest))
+        custom = {
+            name: replace(sight, until=self.since + sight.until, oldest=self.since + sight.oldest) for name, sight in reading.custom.items()
+        }
+        reading = replace(reading, until=now, newest=newest, newest_counted=newest, custom=custom)
+        world = replace(self.world, reading=reading)
         decision = decide(self.spec, state, world, now)
         state = decision.state
         if any(isinstance(action, RaiseWeight) for action in decision.actions):

@@ -142,6 +142,36 @@ def test_a_candidate_without_live_requests_is_judged_by_its_copies_and_one_witho
     assert decisions(judge([without(line(60), "candidate", "live"), without(line(60, 1), "stable")])) == ["Advance", "Advance"]
 
 
+OWN = {
+    "metrics": [
+        {"name": "refunds", "bad": "refunds_total", "total": "payments_total", "slo": 0.02, "abort": 0.05},
+        {"name": "gpu", "query": "gpu_share", "slo": 0.7, "abort": 0.9, "abortForSeconds": 20},
+    ]
+}
+
+
+def with_own(about: dict[str, Any], refunds: float, gpu: float) -> dict[str, Any]:
+    return {**about, "metrics": {"refunds": {"bad": about["t"] * 50 * refunds, "total": about["t"] * 50}, "gpu": {"value": gpu}}}
+
+
+@pytest.mark.parametrize(
+    ("refunds", "gpu", "last"), [(0.001, 0.5, "Advance"), (0.2, 0.5, "Rollback"), (0.001, 0.95, "Rollback"), (0.001, 0.8, "Hold")]
+)
+def test_metrics_of_the_teams_own_are_judged_too(refunds: float, gpu: float, last: str) -> None:
+    answers = judge([with_own(line(t), refunds, gpu) for t in range(5, 65, 5)], analysis=OWN)
+    assert decisions(answers)[-1] == last
+
+
+def test_a_metric_of_the_teams_own_that_is_absent_is_no_data_and_an_unknown_one_an_error() -> None:
+    answers = judge([line(5)], analysis=OWN)
+    assert [answers[0]["metrics"][name]["verdict"] for name in ("refunds", "gpu")] == ["NoData", "NoData"]
+    assert answers[0]["metrics"]["gpu"]["detail"] == "the line has no metrics.gpu.value"
+    with pytest.raises(ValueError, match=r"line 1: metrics.cpu: is no field"):
+        judge([{**line(5), "metrics": {"cpu": {"value": 1}}}], analysis=OWN)
+    with pytest.raises(ValueError, match=r"line 2: metrics.refunds.total: fell from 250"):
+        judge([with_own(line(5), 0, 0), {**line(10), "metrics": {"refunds": {"bad": 0, "total": 1}}}], analysis=OWN)
+
+
 @pytest.mark.parametrize(
     ("absent", "policy", "reason"),
     [
