@@ -18,10 +18,10 @@ import uvloop
 from kanarya.cluster.kubernetes import KubernetesApi
 from kanarya.cluster.port import ApiError, KubeApi
 from kanarya.cluster.watching import WatchTiming
+from kanarya_inference.logs import configure_logging
 from kanarya_inference.router.compare_only import CompareOnly
 from kanarya_inference.router.control import Control
 from kanarya_inference.router.intake import BODY_LIMIT, Intake
-from kanarya_inference.router.logs import configure_logging
 from kanarya_inference.router.metrics import RouterMetrics
 from kanarya_inference.router.mirror import Mirror
 from kanarya_inference.router.mismatches import Mismatches

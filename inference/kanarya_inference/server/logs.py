@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from contextvars import ContextVar
-from datetime import UTC, datetime
-from typing import Any
 
+from kanarya_inference.logs import JsonFormatter, configure_logging
 from kanarya_inference.serving import Scope
 
 audit = logging.getLogger("kanarya_inference.audit")
@@ -32,29 +30,7 @@ def trace_of(scope: Scope | None) -> dict[str, str]:
     return {"trace_id": match[2].decode(), "parent_id": match[3].decode()}
 
 
-class JsonFormatter(logging.Formatter):
-    """Time (UTC), level, logger, message, trace, the fields given as `extra={"fields": {…}}`, and the traceback if any."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Write one record."""
-        fields: dict[str, Any] = getattr(record, "fields", {})
-        line = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-            **trace_of(current_scope.get()),
-            **fields,
-        }
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line)
-
-
 def configure(log_format: str) -> None:
-    """Log to standard error as `json` or `text`; libraries from WARNING on. For a process's entry point only."""
-    handler = logging.StreamHandler()
+    """Log to standard error as `json` or `text`; see `configure_logging`."""
     text = logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s")
-    handler.setFormatter(JsonFormatter() if log_format == "json" else text)
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    logging.getLogger("kanarya_inference").setLevel(logging.INFO)
+    configure_logging(JsonFormatter(lambda: trace_of(current_scope.get())) if log_format == "json" else text)

@@ -152,7 +152,7 @@ class Intake:
             if metric.bad is None:
                 _only(part, path, ("value",))
                 if "value" in part:
-                    found[metric.name] = Sight(t, value=_any_number(part["value"], path, "value"), oldest=t)
+                    found[metric.name] = Sight(t, value=_checked(part["value"], path, "value", least=-math.inf), oldest=t)
             elif {"bad", "total"} <= {*part}:
                 _only(part, path, ("bad", "total"))
                 before = {name: self.known.get(f"{path}.{name}", 0.0) for name in ("bad", "total")}
@@ -252,27 +252,17 @@ def _number(data: Mapping[str, Any], path: str, name: str) -> float | None:
     return _checked(found, path, name)
 
 
-def _checked(found: Any, path: str, name: str) -> float:
+def _checked(found: Any, path: str, name: str, *, least: float = 0.0) -> float:
+    """Give a finite number of at least `least`."""
     if isinstance(found, bool) or not isinstance(found, int | float):
         raise LineError(_join(path, name), f"is {_kind(found)}: a number is expected")
     try:
         number = float(found)
     except OverflowError:
         number = math.inf
-    if not 0 <= number < math.inf:
-        raise LineError(_join(path, name), f"is {str(found)[:MOST_CHARACTERS]}: a number of at least 0 is expected")
-    return number
-
-
-def _any_number(found: Any, path: str, name: str) -> float:
-    if isinstance(found, bool) or not isinstance(found, int | float):
-        raise LineError(_join(path, name), f"is {_kind(found)}: a number is expected")
-    try:
-        number = float(found)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise LineError(_join(path, name), f"is {str(found)[:MOST_CHARACTERS]}: a finite number is expected")
+    if not math.isfinite(number) or number < least:
+        wanted = "a number of at least 0" if least == 0 else "a finite number"
+        raise LineError(_join(path, name), f"is {str(found)[:MOST_CHARACTERS]}: {wanted} is expected")
     return number
 
 
