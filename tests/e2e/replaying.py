@@ -37,12 +37,12 @@ def check_replay(service: lab.ModelService, entries: Sequence[Mapping[str, Any]]
 def prometheus_forwarded() -> Iterator[str]:
     """Give the address of the cluster's Prometheus on this machine."""
     command = ["kubectl", "port-forward", "-n", "monitoring", "deployment/prometheus", ":9090", "--address", "127.0.0.1"]
-    forwarding = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    try:
-        assert forwarding.stdout is not None
-        found = FORWARDED.search(forwarding.stdout.readline())
-        assert found is not None, "kubectl port-forward did not start"
-        yield f"http://{found[1]}"
-    finally:
-        forwarding.terminate()
-        forwarding.wait(timeout=10)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as forwarding:
+        try:
+            assert forwarding.stdout is not None
+            found = FORWARDED.search(forwarding.stdout.readline())
+            assert found is not None, "kubectl port-forward did not start"
+            yield f"http://{found[1]}"
+        finally:
+            forwarding.terminate()
+            forwarding.wait(timeout=10)

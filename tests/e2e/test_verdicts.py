@@ -10,6 +10,7 @@ from tests.e2e.conftest import Services, Serving, check_end, no_client_error, qu
 from tests.e2e.replaying import check_replay
 
 HOLD_SECONDS = 10
+FORECAST = re.compile(r"\d+ of about \d+ requests, about \d+ s at this rate")
 HOLDING = {"noSeries": {"action": "Hold"}, "noTraffic": {"action": "Hold"}}
 
 
@@ -62,6 +63,11 @@ def test_drift_blocks_the_promotion_and_nothing_else(serving: Serving) -> None:
     no_client_error(service)
 
 
+def progress_of(service: lab.ModelService) -> str:
+    """Give the message of the condition Progressing."""
+    return next(str(item["message"]) for item in service.status()["conditions"] if item["type"] == "Progressing")
+
+
 def test_thin_traffic_holds_with_a_forecast_and_decides_when_more_comes(service: Services) -> None:
     # Next to no copies: two requests a second are all there is to judge by.
     found = service(spec=quick_spec(50, 100, analysis={"missingData": HOLDING}, traffic={"mirrorPercent": 10}))
@@ -70,9 +76,8 @@ def test_thin_traffic_holds_with_a_forecast_and_decides_when_more_comes(service:
     found.start_load(rate=2)
     found.release("v1.8.1")
     found.wait_weight(50, 180)
-    status = found.wait(lambda status: status.get("reason") == "TooFewSamples", "the reason TooFewSamples", 60)
-    (message,) = (item["message"] for item in status["conditions"] if item["type"] == "Progressing")
-    assert re.search(r"\d+ of about \d+ requests, about \d+ s at this rate", message), message
+    found.wait(lambda status: status.get("reason") == "TooFewSamples", "the reason TooFewSamples", 60)
+    lab.eventually(lambda: FORECAST.search(progress_of(found)), "a forecast of when there are enough requests", 60)
     end = time.monotonic() + HOLD_SECONDS
     while time.monotonic() < end:
         assert found.weight() == 50
