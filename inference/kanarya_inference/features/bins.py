@@ -22,8 +22,6 @@ REFERENCE_VERSION = 1
 VALUE_BINS = 10
 MISSING = VALUE_BINS
 """Index of the bin of missing values of a number without ties, after its ten bins of values."""
-BIN_LABELS = (*(str(index) for index in range(VALUE_BINS)), "missing")
-"""Labels of the bins of a number without ties."""
 SCORE = "score"
 
 

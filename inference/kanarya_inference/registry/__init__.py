@@ -1,7 +1,7 @@
 """Model artefacts on disk."""
 
 from kanarya_inference.registry.artefact import Artefact, ArtefactError, IntegrityError, check_version, read_artefact, write_artefact
-from kanarya_inference.registry.parity import PARITY_TOLERANCE, ParityBatch, ParityError, Scorer, load_verified, onnx_scorer
+from kanarya_inference.registry.parity import PARITY_TOLERANCE, ParityBatch, ParityError, Scorer, load_verified, onnx_scorer, open_session
 from kanarya_inference.registry.store import Registry, RegistryError
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "check_version",
     "load_verified",
     "onnx_scorer",
+    "open_session",
     "read_artefact",
     "write_artefact",
 ]

@@ -86,14 +86,19 @@ def load_verified(folder: Path, scorer: Callable[[Artefact], Scorer] | None = No
     return artefact
 
 
-def onnx_scorer(artefact: Artefact) -> Scorer:
-    """Open a session of one thread on the artefact's model."""
+def open_session(model: bytes) -> Any:
+    """Open a session of one thread: a row takes microseconds, and a second one would only fight others for the CPU."""
     import onnxruntime  # noqa: PLC0415 -- a registry can be listed without it
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(artefact.model, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def onnx_scorer(artefact: Artefact) -> Scorer:
+    """Open a session on the artefact's model, and give what scores with it."""
+    session = open_session(artefact.model)
 
     def score(matrix: NDArray[np.float32]) -> NDArray[Any]:
         probabilities: NDArray[Any] = session.run(["probabilities"], {"features": matrix})[0][:, 1]

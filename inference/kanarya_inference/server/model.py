@@ -9,11 +9,10 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from kanarya_inference.features import RequestReader
-from kanarya_inference.registry import Artefact, ArtefactError, Scorer, load_verified
+from kanarya_inference.registry import Artefact, ArtefactError, Scorer, load_verified, open_session
 from kanarya_inference.server.counts import VersionCounts
 
 INPUT, OUTPUT = "features", "probabilities"
@@ -64,7 +63,7 @@ def load_model(folder: Path, version: str | None = None) -> Model:
     opened: list[Any] = []
 
     def scorer(artefact: Artefact) -> Scorer:
-        opened.append(_session(artefact))
+        opened.append(open_session(artefact.model))
         return lambda rows: opened[0].run([OUTPUT], {INPUT: rows})[0][:, 1]
 
     artefact = load_verified(folder, scorer)
@@ -81,14 +80,6 @@ def load_model(folder: Path, version: str | None = None) -> Model:
     features = artefact.reference.features
     watched = tuple((index, features[column.name].bin_of) for index, column in enumerate(artefact.schema.columns) if column.drift)
     return Model(artefact, reader, opened[0], row_seconds=min(seconds), version_header=header, watched=watched)
-
-
-def _session(artefact: Artefact) -> Any:
-    """Open a session of one thread: a row takes microseconds, and a second one would only fight the event loop for the pod's CPU."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(artefact.model, options, providers=["CPUExecutionProvider"])
 
 
 def _seconds(model: Model, row: NDArray[np.float32]) -> float:

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import skops.io
 from numpy.typing import NDArray
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import FloatTensorType
 
-from kanarya_inference.registry import PARITY_TOLERANCE, ParityBatch
+from kanarya_inference.registry import PARITY_TOLERANCE, ParityBatch, open_session
 from kanarya_inference.training.errors import TrainingError
 
 OPSET = 17
@@ -47,10 +46,7 @@ def to_onnx(pipeline: Any, columns: int) -> bytes:
 
 def onnx_scores(model: bytes, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
     """Score rows with the ONNX form, on one thread."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    scores: NDArray[np.float64] = session.run(["probabilities"], {"features": matrix})[0][:, 1].astype(np.float64)
+    scores: NDArray[np.float64] = open_session(model).run(["probabilities"], {"features": matrix})[0][:, 1].astype(np.float64)
     return scores
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kanarya.api.rollout import parse_spec
+from kanarya.cli.prometheus import source_at
 from kanarya.cli.report import report
 from kanarya.cli.rollout_file import read_object
 from kanarya.cluster import names
@@ -121,7 +122,7 @@ def _read(arguments: argparse.Namespace) -> _Given:
     return _Given(
         rollout=rollout,
         namespace=arguments.namespace or str(metadata.get("namespace") or "default"),
-        source=SourceConfig(url=arguments.prometheus, scrape_interval_seconds=arguments.scrape_interval, timeout_seconds=30),
+        source=source_at(arguments.prometheus, scrape_seconds=arguments.scrape_interval, timeout_seconds=30),
         start=start,
         end=end,
         candidate=arguments.candidate or "",

@@ -120,17 +120,12 @@ class Draft:
 
     def latch(self) -> None:
         """Fix what the run keeps to, and begin its evidence: once, though the first weight may take several tries."""
-        run, stable, whole, reading = self.run, self.state.stable, latched(self.spec), self.world.reading
-        digest = evidence.digest(whole)
-        self.update_run(spec=LatchedSpec.model_validate(whole), spec_digest=digest)
+        whole, reading = latched(self.spec), self.world.reading
+        started = evidence.run_started(self.run, whole, stable=self.state.stable, replicas=self.replicas)
+        self.update_run(spec=LatchedSpec.model_validate(whole), spec_digest=started["specDigest"])
         self.record(
             "RunStarted",
-            run=run.id,
-            spec=whole,
-            specDigest=digest,
-            candidate=run.candidate.model_dump(mode="json"),
-            stable=None if stable is None else stable.model_dump(mode="json"),
-            replicas=self.replicas,
+            **started,
             queries=[] if reading is None else list(reading.queries),
             notes=[] if reading is None else list(reading.notes),
         )

@@ -12,7 +12,7 @@ from typing import Any
 
 import rfc8785
 
-from kanarya.decision.state import Chain
+from kanarya.decision.state import Chain, Identity, Run
 
 SCHEMA_VERSION = 1
 ENTRIES_LIMIT = 512
@@ -25,6 +25,18 @@ GENESIS = "0" * 64
 def digest(document: Any) -> str:
     """Give the SHA-256 of a JSON document's canonical form, in hex."""
     return sha256(rfc8785.dumps(document)).hexdigest()
+
+
+def run_started(run: Run, whole: Mapping[str, Any], *, stable: Identity | None, replicas: int) -> dict[str, Any]:
+    """Give what the first entry of a run says: `whole` is the part of the spec that it keeps to, in its JSON form."""
+    return {
+        "run": run.id,
+        "spec": whole,
+        "specDigest": digest(whole),
+        "candidate": run.candidate.model_dump(mode="json"),
+        "stable": None if stable is None else stable.model_dump(mode="json"),
+        "replicas": replicas,
+    }
 
 
 def append(chain: Chain, kind: str, at: float, data: Mapping[str, Any], *, periodic: bool = False) -> Chain:

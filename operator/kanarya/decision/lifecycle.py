@@ -17,6 +17,7 @@ from kanarya.decision.actions import (
     LowerWeight,
     PointCandidate,
     PointStable,
+    RaiseWeight,
     ScaleTarget,
     WriteSettings,
 )
@@ -141,6 +142,12 @@ def recover(state: State, world: World, now: float) -> State:
     return state.model_copy(update={"run": cut(run, weight, now, switched=world.stable_service == run.candidate.revision)})
 
 
+def carried_out(decision: Decision, at: float) -> State:
+    """Give the state once everything that a decision asks for is done, a higher weight at the time `at`."""
+    raising = any(isinstance(action, RaiseWeight) for action in decision.actions)
+    return raised(decision.state, at) if raising else decision.state
+
+
 def raised(state: State, now: float) -> State:
     """Give the state once the intended weight is on the route."""
     run = state.run
@@ -252,17 +259,7 @@ def _begin(draft: Draft) -> None:
         raise AssertionError("a run needs a candidate")
     candidate = target.identity
     attempt = _attempt(state, candidate.revision)
-    run = Run(
-        id=f"{candidate.revision}-{attempt}",
-        candidate=candidate,
-        started=draft.now,
-        weight_since=draft.now,
-        step_since=draft.now,
-        watermark=draft.now,
-        drift_since=draft.now,
-        drift_watermark=draft.now,
-        reason="Preflight",
-    )
+    run = Run.begun(f"{candidate.revision}-{attempt}", candidate, draft.now).model_copy(update={"reason": "Preflight"})
     draft.update(
         run=run,
         attempted=candidate.revision,

@@ -26,9 +26,9 @@ def observe(draft: Draft) -> None:
     elif reading is not None and reading.until > run.watermark:
         drift = Drift(add_bins(run.drift.current, reading.drift.current), dict(reading.drift.reference) or run.drift.reference)
         draft.update_run(counts=run.counts + reading.counts, watermark=reading.until, drift=drift, drift_watermark=reading.until)
-    if reading is not None:
+    if reading is not None and draft.state.chain is not None:
         draft.update_run(looks=(*run.looks, (draft.now, reading.until))[-MOST_LOOKS:])
-    if reading is not None and not reading.history_lost:
+    if reading is not None and reading.custom and not reading.history_lost:
         before = draft.run
         counts = before.counts + counted(before.custom, reading, before.weight_since)
         draft.update_run(counts=counts, custom=watched(before.custom, reading, analysis_of(draft), before.weight_since))

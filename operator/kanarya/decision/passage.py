@@ -12,10 +12,9 @@ from enum import StrEnum
 from typing import Self
 
 from kanarya.api.rollout import LatchedSpec, RolloutSpec, latched
-from kanarya.decision.actions import RaiseWeight
 from kanarya.decision.counts import Reading
 from kanarya.decision.ending import WOULD_PROMOTE
-from kanarya.decision.lifecycle import decide, raised
+from kanarya.decision.lifecycle import carried_out, decide
 from kanarya.decision.state import Identity, Run, Stage, State
 from kanarya.decision.verdict import Verdict
 from kanarya.decision.world import Pods, Route, Stable, Target, World
@@ -69,20 +68,8 @@ class Passage:
         """Begin with the first step, its weight on the route. Preflight lies behind."""
         plan, replicas = LatchedSpec.model_validate(latched(spec)), spec.replicas or 1
         weight = 0 if plan.mode == "Observe" else plan.plan.steps[0].weight
-        run = Run(
-            id="candidate-1",
-            candidate=CANDIDATE,
-            stage=Stage.STEPPING,
-            started=0.0,
-            spec=plan,
-            step=0,
-            weight=weight,
-            weight_since=0.0,
-            step_since=0.0,
-            watermark=0.0,
-            drift_since=0.0,
-            drift_watermark=0.0,
-        )
+        begun = Run.begun("candidate-1", CANDIDATE, 0.0)
+        run = begun.model_copy(update={"stage": Stage.STEPPING, "spec": plan, "step": 0, "weight": weight})
         return cls(spec, State(replicas=replicas, stable=STABLE, run=run), in_order(replicas, weight))
 
     @property
@@ -135,9 +122,7 @@ class Passage:
         reading = replace(reading, until=now, newest=newest, newest_counted=newest, custom=custom)
         world = replace(self.world, reading=reading)
         decision = decide(self.spec, state, world, now)
-        state = decision.state
-        if any(isinstance(action, RaiseWeight) for action in decision.actions):
-            state = raised(state, now)
+        state = carried_out(decision, now)
         run = state.run
         if run is None:
             raise AssertionError("a run ends by promotion or rollback, and neither is carried out here")

@@ -12,9 +12,8 @@ from typing import Any, Self
 
 from kanarya.api.rollout import LatchedSpec, RolloutSpec, latched
 from kanarya.decision import evidence
-from kanarya.decision.actions import RaiseWeight
 from kanarya.decision.counts import Reading
-from kanarya.decision.lifecycle import decide, raised
+from kanarya.decision.lifecycle import carried_out, decide
 from kanarya.decision.passage import in_order
 from kanarya.decision.state import Chain, Identity, Run, Stage, State
 
@@ -40,19 +39,13 @@ class Playback:
     def planned(cls, spec: RolloutSpec, *, stable: Identity, candidate: Identity, at: float) -> Self:
         """Begin with the first step at the time `at`. Preflight lies behind."""
         whole, replicas = latched(spec), spec.replicas or 1
-        plan, digest = LatchedSpec.model_validate(whole), evidence.digest(whole)
+        plan = LatchedSpec.model_validate(whole)
         weight = 0 if plan.mode == "Observe" else plan.plan.steps[0].weight
-        run = _begun(candidate, at).model_copy(
-            update={"stage": Stage.STEPPING, "spec": plan, "spec_digest": digest, "step": 0, "weight": weight}
+        begun = Run.begun(f"{candidate.revision}-1", candidate, at)
+        started = evidence.run_started(begun, whole, stable=stable, replicas=replicas)
+        run = begun.model_copy(
+            update={"stage": Stage.STEPPING, "spec": plan, "spec_digest": started["specDigest"], "step": 0, "weight": weight}
         )
-        started = {
-            "run": run.id,
-            "spec": whole,
-            "specDigest": digest,
-            "candidate": candidate.model_dump(mode="json"),
-            "stable": stable.model_dump(mode="json"),
-            "replicas": replicas,
-        }
         chain = evidence.append(Chain(run=run.id), "RunStarted", at, started)
         chain = evidence.append(chain, "StepEntered", at, {"step": 1, "weight": weight})
         return cls(spec, State(replicas=replicas, stable=stable, run=run, chain=chain))
@@ -72,7 +65,7 @@ class Playback:
             raise ValueError("this evidence does not tell when its looks were made: it was written by an earlier version")
         name = {"name": "recorded"}
         spec = RolloutSpec.model_validate({"targetRef": name, "serviceRef": name, "replicas": first["replicas"], **first["spec"]})
-        run = _begun(Identity.model_validate(first["candidate"]), seen["at"] - seen["runElapsed"], first["run"])
+        run = Run.begun(first["run"], Identity.model_validate(first["candidate"]), seen["at"] - seen["runElapsed"])
         stable = Identity.model_validate(first["stable"])
         return cls(spec, State(replicas=first["replicas"], stable=stable, run=run, chain=Chain(run=run.id)))
 
@@ -109,13 +102,12 @@ class Playback:
         world = in_order(self.state.replicas, self.run.weight, stable=stable, candidate=self.run.candidate)
         pods = world.pods if ready else replace(world.pods, ready=0)
         decision = decide(self.spec, self.state, replace(world, pods=pods, reading=reading), now)
-        self.state = decision.state
-        if any(isinstance(action, RaiseWeight) for action in decision.actions):
-            self.state = raised(self.state, now if raised_at is None else raised_at)
-        if self.over and self.state.chain is not None:
+        self.state = carried_out(decision, now if raised_at is None else raised_at)
+        if self.over:
             self._close(now)
 
     def _close(self, now: float) -> None:
+        """Write the last entry, as if the end had been carried out."""
         run = self.run
         told = {"outcome": run.outcome, "reason": run.reason, "message": run.message, "weight": 0}
         if run.stage is Stage.PROMOTING:
@@ -123,19 +115,6 @@ class Playback:
         chain = self.state.chain
         if chain is not None:
             self.state = self.state.model_copy(update={"chain": evidence.append(chain, "RunEnded", now, told)})
-
-
-def _begun(candidate: Identity, at: float, run_id: str = "") -> Run:
-    return Run(
-        id=run_id or f"{candidate.revision}-1",
-        candidate=candidate,
-        started=at,
-        weight_since=at,
-        step_since=at,
-        watermark=at,
-        drift_since=at,
-        drift_watermark=at,
-    )
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -86,6 +86,20 @@ class Run(Record):
     message: str = ""
     outcome: Outcome | None = None
     checked: float = Field(0, description="When evidence last got its periodic entry.")
+
+    @classmethod
+    def begun(cls, run_id: str, candidate: Identity, at: float) -> Self:
+        """Begin in Preflight: everything counts from `at` (epoch seconds)."""
+        return cls(
+            id=run_id,
+            candidate=candidate,
+            started=at,
+            weight_since=at,
+            step_since=at,
+            watermark=at,
+            drift_since=at,
+            drift_watermark=at,
+        )
 
     @property
     def observing(self) -> bool:

@@ -110,7 +110,7 @@ class Collector:
             history_lost=lost or traffic.gap or seen.gap,
             newest_counted=_on_our_clock(traffic.newest_counted, snapshot),
             edges=between_edges(seen.pairs),
-            queries=self._queries(request, usual),
+            queries=self._queries(request, usual) if request.tells_queries else (),
             notes=profile.notes if profile else (),
         )
 

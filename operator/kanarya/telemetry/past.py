@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from kanarya.decision.counts import Reading
-from kanarya.telemetry import profile, promql
+from kanarya.telemetry import profile
 from kanarya.telemetry.collector import Collector
 from kanarya.telemetry.counting import LAG_SECONDS
 from kanarya.telemetry.feed import Source
@@ -62,13 +62,7 @@ class _Stored:
 
 async def revisions_seen(source: Source, namespace: str, rollout: str, times: Sequence[float]) -> dict[str, set[str]]:
     """Give the revisions that a rollout's routers counted about the given times (epoch seconds), by track. Raises `SourceError`."""
-    matchers = [
-        promql.one_of("__name__", {profile.BUCKETS}),
-        promql.one_of("le", {"+Inf"}),
-        promql.one_of("namespace", {namespace}),
-        promql.one_of("rollout", {rollout}),
-    ]
-    query = promql.samples(matchers, math.ceil(horizon(source.config.scrape_interval_seconds, 0)))
+    query = profile.attempts_query(namespace, rollout, math.ceil(horizon(source.config.scrape_interval_seconds, 0)))
     found: dict[str, set[str]] = {}
     for at in times:
         for one in await source.query(query, at):

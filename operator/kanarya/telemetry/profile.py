@@ -72,6 +72,20 @@ def traffic_query(thresholds_ms: Collection[int], namespaces: Collection[str], p
     )
 
 
+def attempts_query(namespace: str, rollout: str, seconds: int, *, exposures: Collection[str] = ("live", "mirror")) -> str:
+    """All attempts that the routers of one rollout count, by track and revision."""
+    return promql.samples(
+        [
+            promql.one_of("__name__", {BUCKETS}),
+            promql.one_of("le", {"+Inf"}),
+            promql.one_of("exposure", exposures),
+            promql.one_of("namespace", {namespace}),
+            promql.one_of("rollout", {rollout}),
+        ],
+        seconds,
+    )
+
+
 def drift_query(namespaces: Collection[str], pod_prefixes: Collection[str], seconds: int) -> str:
     """Feature bins and their reference, of the pods of candidates."""
     return promql.samples(

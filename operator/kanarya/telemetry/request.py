@@ -49,6 +49,8 @@ class ReadRequest:
         The same for drift.
     tick_seconds
         Longest usual time between two looks.
+    tells_queries
+        Whether the reading is to name what was asked: evidence wants it once, when a run begins.
     custom
         Metrics of the team's own.
     """
@@ -68,6 +70,7 @@ class ReadRequest:
     stable_pod_prefix: str = ""
     profile: str = "kanarya"
     custom: tuple[CustomRequest, ...] = ()
+    tells_queries: bool = True
 
     @classmethod
     def of(
@@ -99,6 +102,7 @@ class ReadRequest:
             stable_pod_prefix=stable_pod_prefix,
             profile=analysis.profile,
             custom=tuple(CustomRequest(metric, counted_to(run, metric.name)) for metric in analysis.metrics),
+            tells_queries=run.spec is None,
         )
 
     def is_router(self, pod: str) -> bool:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from itertools import pairwise
 
-from pydantic import ValidationError
-
-from kanarya.telemetry import profile, promql
-from kanarya.telemetry.source import PrometheusSource, Series, SourceConfig, SourceError
+from kanarya.cli.prometheus import source_at
+from kanarya.telemetry import profile
+from kanarya.telemetry.source import PrometheusSource, Series, SourceError
 
 SECONDS = 3600
 
@@ -21,20 +20,8 @@ async def measure(address: str, namespace: str, rollout: str) -> float:
     ValueError
         When the address is none, Prometheus does not answer, or has no such series.
     """
-    try:
-        source = PrometheusSource(SourceConfig.model_validate({"url": address, "scrapeIntervalSeconds": 15, "timeoutSeconds": 10}))
-    except ValidationError as error:
-        raise ValueError(f"--prometheus: {error.errors(include_url=False)[0]['msg'].removeprefix('Value error, ')}") from None
-    query = promql.samples(
-        [
-            promql.one_of("__name__", {profile.BUCKETS}),
-            promql.one_of("le", {"+Inf"}),
-            promql.one_of("exposure", {"live"}),
-            promql.one_of("namespace", {namespace}),
-            promql.one_of("rollout", {rollout}),
-        ],
-        SECONDS,
-    )
+    source = PrometheusSource(source_at(address, scrape_seconds=15, timeout_seconds=10))
+    query = profile.attempts_query(namespace, rollout, SECONDS, exposures=("live",))
     try:
         series = await source.query(query, time.time())
     except SourceError as error:
