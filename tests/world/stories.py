@@ -220,4 +220,20 @@ STORIES: dict[str, Story] = {
         rate=60,
         scrape=2,
     ),
+    "Prometheus came back, and weight rose on what it had counted before it went away": _release(
+        20261722,
+        Event(34.08, "outage", {"seconds": 18.1, "forget": False}),
+        spec={"analysis": {"method": "Sequential"}},
+        scrape=1,
+    ),
+    "stable was scaled to nothing while events got lost: the next look at everything repairs it": _release(
+        20261800,
+        Event(39.02, "deaf", {"share": 1.0, "delay": 0.05, "seconds": 2.7}),
+        Event(40.24, "scale_stable", {"replicas": 0}),
+        Event(44.02, "delete", {"what": "checkpoint"}),
+        spec={"analysis": {"method": "Sequential"}},
+        models={"v2": Model(pods="crash")},
+        rate=60,
+        scrape=5,
+    ),
 }

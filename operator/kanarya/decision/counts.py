@@ -182,7 +182,7 @@ class Reading:
     history_lost
         The source's samples do not reach back to the watermark, or not without a gap: the span's counts must begin again.
     newest_counted
-        Time stamp of the newest sample of the candidate's series up to `until`, None when there is none.
+        Time stamp of the newest sample of the candidate's series that this reading counts, None when there is none or it is stale.
     custom
         Metrics of the team's own that could be seen, by name; those that could not are in `missing`.
     """

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from kanarya.decision.counts import Attempts, Counts, Missing
 from kanarya.telemetry import counting, profile
-from kanarya.telemetry.counting import Point, Samples, Starts
+from kanarya.telemetry.counting import LAG_SECONDS, Point, Samples, Starts
 from kanarya.telemetry.latency import Histogram, Pairs, count_histograms
 from kanarya.telemetry.look import ALL, Look
 from kanarya.telemetry.request import ReadRequest
@@ -56,6 +56,8 @@ def count_traffic(request: ReadRequest, snapshot: Snapshot, look: Look) -> Traff
     _check_breaker(request, series, look)
     gap = any(has_gap(request.namespace, snapshot, pod, some, look) for pod, some in routers.items())
     newest_counted = counting.newest_counted(samples["candidate"], look.span)
+    if newest_counted is not None and newest_counted < look.stale_before - LAG_SECONDS:
+        newest_counted = None  # Prometheus has just come back: what there is since is not old enough to count
     return Traffic(counts, pairs, unanswered, newest["candidate"], newest["stable"], newest_counted, gap)
 
 

@@ -227,6 +227,16 @@ async def test_the_newest_sample_that_counts_is_no_younger_than_what_is_counted(
     assert (await world.read()).newest_counted == 1008.5
 
 
+async def test_what_was_counted_before_the_source_went_away_does_not_speak_for_now(world: World) -> None:
+    world.run_to(1010.0)
+    world.scraped = 1030.0
+    world.run_to(1035.5)  # the scrape at 1035 is the first one after the outage, and too young to count
+    reading = await world.read()
+    assert (reading.newest, reading.missing, reading.newest_counted) == (1035.0, {}, None)
+    world.clock.now = 1037.5
+    assert (await world.read()).newest_counted == 1035.0
+
+
 async def test_the_clock_of_the_source_counts(world: World) -> None:
     world.run_to(1013.0)
     world.prometheus.clock_ahead = 4.0

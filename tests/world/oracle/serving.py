@@ -70,5 +70,6 @@ class Serving:
 
     def _excused(self, *things: str) -> bool:
         """Whether somebody broke one of these a while ago; longer ago when the operator was kept from seeing or repairing it."""
-        hindered = self._oracle.since_touched("api") < REPAIR_SECONDS
-        return self._oracle.since_touched(*things) < (HINDERED_SECONDS if hindered else REPAIR_SECONDS)
+        broken = self._oracle.since_touched(*things)
+        hindered = self._oracle.since_touched("api") < broken + REPAIR_SECONDS
+        return broken < (HINDERED_SECONDS if hindered else REPAIR_SECONDS)
