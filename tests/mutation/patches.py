@@ -169,11 +169,11 @@ PATCHES = (
         "            memory.state = state\n"
         "        for action in decision.actions:\n"
         "            if not isinstance(action, LowerWeight | RaiseWeight):\n"
-        "                async with self._turns.take(_patience(memory)):\n"
+        "                async with self._turns.take(patience(memory)):\n"
         "                    await self._executor.carry_out(plan, view, action)\n",
         "        for action in decision.actions:\n"
         "            if not isinstance(action, LowerWeight | RaiseWeight):\n"
-        "                async with self._turns.take(_patience(memory)):\n"
+        "                async with self._turns.take(patience(memory)):\n"
         "                    await self._executor.carry_out(plan, view, action)\n"
         "        for action in decision.actions:\n"
         "            if isinstance(action, LowerWeight):\n"

@@ -7,9 +7,8 @@ upward writes are announced in the checkpoint before, and confirmed after.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 from kanarya.api.rollout import InvalidSpec, RolloutSpec, parse_spec
@@ -21,6 +20,7 @@ from kanarya.cluster.observe import View, check_free, check_target, look, world_
 from kanarya.cluster.port import HTTPROUTES, ROLLOUTS, Conflict, Forbidden, Invalid, KubeApi, NotFound, Object
 from kanarya.cluster.store import CheckpointTooNew, EvidenceStore, load, save
 from kanarya.controller.acceptance import Refused, check_alone, check_name, check_queries, salvaged
+from kanarya.controller.memory import Memory, comparable, essence, patience, until_settled
 from kanarya.controller.metrics import Metrics
 from kanarya.controller.queue import Key
 from kanarya.controller.status import Report, status_of
@@ -32,8 +32,6 @@ from kanarya.decision.ending import requested_ending
 from kanarya.decision.lifecycle import begun, decide, lowered, raised, recover, set_forward
 from kanarya.decision.state import Run, Stage, State
 from kanarya.decision.world import World
-from kanarya.telemetry.counting import LAG_SECONDS
-from kanarya.telemetry.feed import SHARE_SECONDS
 from kanarya.telemetry.request import ReadRequest
 
 log = logging.getLogger(__name__)
@@ -43,9 +41,6 @@ REFUSED_SECONDS, REFUSED_WRITE_SECONDS = 15.0, 1.0
 CLOCK_STEP_SECONDS = 0.5
 TURNS = 8
 """Passes that read the cluster, or write anything but a lower weight, at the same time."""
-PATIENCE_SECONDS = 30.0
-"""For so long a pass over a rollout whose candidate has no weight lets others go first."""
-SETTLED_SLACK_SECONDS = 0.05
 
 
 class Telemetry(Protocol):
@@ -54,30 +49,6 @@ class Telemetry(Protocol):
     async def read(self, request: ReadRequest) -> Reading:
         """Look at one rollout; never raises."""
         ...
-
-
-@dataclass
-class Memory:
-    """What the process remembers of one rollout between passes. Losing it costs nothing but a few reads."""
-
-    alone: tuple[str, float] = ("", 0.0)
-    plan: Plan | None = None
-    state: State | None = None
-    saved: Any = None
-    saved_at: float = 0.0
-    seen: tuple[Any, ...] = ()
-    changed: float = 0.0
-    decision: Decision | None = None
-    decided_at: float = 0.0
-    rolling_since: float | None = None
-    newest: float | None = None
-    told_at: float = 0.0
-    looked: tuple[float, float] | None = None
-    """When the last pass looked, by the clock and by one that is never set."""
-    lowering: bool = False
-    """A lower weight was being written and there was no answer: it may have come any time since."""
-    problem: str = ""
-    """What was wrong with the checkpoint, until it is told: a weight may have to go down first."""
 
 
 class Reconciler:
@@ -130,7 +101,7 @@ class Reconciler:
         namespace, name = key
         memory = self._memories.setdefault(key, Memory(changed=self._clock()))
         await self._overdue_rollback(memory)
-        async with self._turns.take(_patience(memory)):
+        async with self._turns.take(patience(memory)):
             rollout = await self._api.get(ROLLOUTS, namespace, name)
             seen = None if rollout is None else await self._look(rollout, memory)
         if rollout is None or seen is None:
@@ -161,7 +132,7 @@ class Reconciler:
         await self._tell(rollout, world, decision, memory, refused)
         self._metrics.show(key, decision, memory.state.run if memory.state else None, self._clock(), memory.newest)
         again = RESYNC_SECONDS if decision.again is None else decision.again
-        return min(again, RESYNC_SECONDS, _until_settled(world.reading, self._clock()))
+        return min(again, RESYNC_SECONDS, until_settled(world.reading, self._clock()))
 
     # -- before the decision ----------------------------------------------------------------------------------------------
 
@@ -334,10 +305,10 @@ class Reconciler:
             memory.state = state
         for action in decision.actions:
             if not isinstance(action, LowerWeight | RaiseWeight):
-                async with self._turns.take(_patience(memory)):
+                async with self._turns.take(patience(memory)):
                     await self._executor.carry_out(plan, view, action)
         if raising is not None:
-            async with self._turns.take(_patience(memory)):
+            async with self._turns.take(patience(memory)):
                 state = await self._raise(plan, view, state, raising)
         memory.state = state
         await self._remember(plan, memory, force=raising is not None)
@@ -360,14 +331,14 @@ class Reconciler:
         state, now = memory.state, self._clock()
         if state is None:
             return
-        essence = _essence(state)
-        if force or essence != memory.saved or now - memory.saved_at >= SAVE_SECONDS:
-            async with self._turns.take(_patience(memory)):
+        changed = essence(state)
+        if force or changed != memory.saved or now - memory.saved_at >= SAVE_SECONDS:
+            async with self._turns.take(patience(memory)):
                 await save(self._api, plan, state)
-            memory.saved, memory.saved_at = essence, now
+            memory.saved, memory.saved_at = changed, now
             await self._at("after-done" if force else "after-checkpoint")
         if state.chain is not None and state.chain.outbox:
-            async with self._turns.take(_patience(memory)):
+            async with self._turns.take(patience(memory)):
                 await self._evidence.append(plan, state.chain)
             memory.state = state.model_copy(update={"chain": state.chain.model_copy(update={"outbox": ()})})
             await self._at("after-evidence")
@@ -377,7 +348,7 @@ class Reconciler:
         memory.problem = ""
         for notice in (*unreadable, *decision.notices):
             log.info("%s/%s %s: %s", rollout["metadata"]["namespace"], rollout["metadata"]["name"], notice.reason, notice.message)
-            async with self._turns.take(_patience(memory)):
+            async with self._turns.take(patience(memory)):
                 await post(self._api, rollout, notice, self._clock(), self._instance)
         if memory.state is None:
             return
@@ -407,52 +378,14 @@ class Reconciler:
     async def _write_status(self, rollout: Object, memory: Memory, status: dict[str, Any]) -> None:
         before = rollout.get("status", {})
         now = self._clock()
-        if _comparable(before) == _comparable(status) and (before == status or now - memory.told_at < SAVE_SECONDS):
+        if comparable(before) == comparable(status) and (before == status or now - memory.told_at < SAVE_SECONDS):
             return
         memory.told_at = now
         # A merge patch deletes what it names as null; parts of the old status that the new one does not have are named so.
         patch = {**dict.fromkeys(before), **status}
         metadata = rollout["metadata"]
         try:
-            async with self._turns.take(_patience(memory)):
+            async with self._turns.take(patience(memory)):
                 await self._api.merge_patch(ROLLOUTS, metadata["namespace"], metadata["name"], {"status": patch}, subresource="status")
         except NotFound:
             return
-
-
-def _patience(memory: Memory) -> float:
-    """Give the seconds for which others may go first: none while the candidate has weight, which a look may have to take away.
-
-    That holds for what such a pass writes too: until that is done the next look cannot begin.
-    """
-    run = None if memory.state is None else memory.state.run
-    return 0.0 if run is not None and run.weight > 0 else PATIENCE_SECONDS
-
-
-def _until_settled(reading: Reading | None, now: float) -> float:
-    """Give the seconds until samples that were too young for this look can be counted: no breach waits for them and a tick.
-
-    A look before the source's answer is too old to be shared would only see the same again.
-    """
-    if reading is None or reading.newest is None or reading.newest <= reading.until:
-        return math.inf
-    age = max(now - reading.until - LAG_SECONDS, 0.0)
-    return max(max(reading.newest - reading.until, SHARE_SECONDS) - age, 0.0) + SETTLED_SLACK_SECONDS
-
-
-def _essence(state: State) -> dict[str, Any]:
-    """Give the part of the state whose change is worth a write at once: not the counts, which change with every look."""
-    document = state.model_dump(mode="json", exclude={"chain": {"outbox"}})
-    if document.get("run"):
-        for key in ("counts", "drift", "watermark", "drift_watermark", "custom", "message", "reason"):
-            document["run"].pop(key, None)
-    return document
-
-
-def _comparable(status: Any) -> Any:
-    """Give a status without empty values and without messages that only count seconds down."""
-    if isinstance(status, dict):
-        return {key: _comparable(value) for key, value in status.items() if value not in (None, "", [], ()) and key != "message"}
-    if isinstance(status, list | tuple):
-        return [_comparable(value) for value in status]
-    return status

@@ -27,9 +27,10 @@ from kanarya.cluster import names
 from kanarya.cluster.kubernetes import KubernetesApi
 from kanarya.cluster.port import HTTPROUTES, ROLLOUTS, ApiError, KubeApi
 from kanarya.controller.config import OperatorConfig
+from kanarya.controller.memory import Memory
 from kanarya.controller.metrics import Metrics
 from kanarya.controller.queue import Key, Queue
-from kanarya.controller.reconcile import Memory, Reconciler
+from kanarya.controller.reconcile import Reconciler
 from kanarya.controller.web import application
 from kanarya.telemetry.collector import Collector
 from kanarya.telemetry.source import PrometheusSource

@@ -7,8 +7,8 @@ from typing import Any
 
 from aiohttp import web
 
+from kanarya.controller.memory import Memory
 from kanarya.controller.metrics import Metrics
-from kanarya.controller.reconcile import Memory
 
 Check = Callable[[], str | None]
 """Gives None when all is well, else a sentence on what is not."""

@@ -12,7 +12,8 @@ import pytest
 
 from kanarya.cluster.fake import Call
 from kanarya.cluster.port import ROLLOUTS
-from kanarya.controller.reconcile import PATIENCE_SECONDS, TURNS
+from kanarya.controller.memory import PATIENCE_SECONDS
+from kanarya.controller.reconcile import TURNS
 from kanarya.decision.counts import Reading
 from kanarya.telemetry.request import ReadRequest
 from tests.unit.controller.simulation import KEY, NAME, NAMESPACE, Simulation
