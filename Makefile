@@ -17,7 +17,7 @@ demo: environment ## from nothing to one rollout that succeeds and one that is t
 	$(RUN) python -m examples.demo
 
 .PHONY: test
-test: lint types layers generated unit mutations known-lives contract-and-e2e ## everything CI checks; ends with pytest's summary
+test: lint types layers generated unit mutations known-lives lives contract-and-e2e ## everything CI checks; ends with pytest's summary
 
 .PHONY: check
 check: lint types layers generated quick ## the quick part, no cluster
@@ -67,14 +67,16 @@ bench-batch: environment ## rows a second of kanarya-ml batch beside a pandas an
 mutations: environment ## take away the rules that keep people safe, one by one: a test must notice
 	$(RUN) pytest tests/mutation -n 2
 
-.PHONY: lives
-lives: environment ## 500 simulated lives of a rollout under faults, other ones each time; KANARYA_LIVES and KANARYA_SEED choose
-	$(RUN) python -m tests.world --lives $${KANARYA_LIVES:-500} --jobs 2 $${KANARYA_SEED:+--seed $$KANARYA_SEED}
-
-# Lives by chance still find something now and then: `make test` goes through what was found once, every fault, and some known lives.
 .PHONY: known-lives
-known-lives: environment
-	KANARYA_LIVES=50 KANARYA_SEED=1 $(RUN) pytest tests/world -n 2
+known-lives: environment ## simulated lives of a rollout: every fault once, and what was found before
+	$(RUN) pytest tests/world -n 2
+
+# Other lives at each commit, and the same ones for everybody who has that commit.
+LIVES_SEED = $$(printf %d 0x$$(git rev-parse HEAD | cut -c1-7))
+
+.PHONY: lives
+lives: environment ## 500 simulated lives by chance, others at each commit; KANARYA_LIVES and KANARYA_SEED choose
+	$(RUN) python -m tests.world --lives $${KANARYA_LIVES:-500} --jobs 2 --seed $${KANARYA_SEED:-$(LIVES_SEED)}
 
 .PHONY: bench-decisions
 bench-decisions: environment ## how often decisions are wrong, and against rivals: hours; RUNS=200 is a look at it
