@@ -86,7 +86,7 @@ async def stop_mirroring(api: KubeApi, namespace: str, rollout: str) -> None:
         document["tracks"]["candidate"]["revision"] = None
     except (KeyError, TypeError):
         return
-    text = json.dumps(document, indent=1, sort_keys=True)
+    text = json.dumps(document, sort_keys=True)
     await api.merge_patch(CONFIGMAPS, namespace, names.settings(rollout), {"data": {"settings.json": text}})
 
 

@@ -300,7 +300,7 @@ def config_map(plan: Plan, name: str, key: str, document: Any, extra: Mapping[st
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": meta(plan, name, extra),
-        "data": {key: json.dumps(document, indent=1, sort_keys=True)},
+        "data": {key: json.dumps(document, sort_keys=True)},
     }
 
 
