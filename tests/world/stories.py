@@ -236,4 +236,10 @@ STORIES: dict[str, Story] = {
         rate=60,
         scrape=5,
     ),
+    "a candidate's pods were killed: its copies prove it Good before its few live failures prove anything": _release(
+        20262910,
+        Event(37.1, "kill_pods", {"track": "candidate"}),
+        spec={"analysis": {"method": "Sequential"}},
+        scrape=5,
+    ),
 }

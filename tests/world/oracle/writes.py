@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import log, log1p
 from typing import TYPE_CHECKING, Any
 
@@ -257,19 +257,24 @@ def fewest(limits: Object) -> float:
 
 
 def breach_of(truth: Truth, limits: Object, *, margin: float = 1.0) -> str:
-    """Give what is beyond an abort level, by a factor `margin`, on enough requests; empty when nothing is."""
-    return next((f"{word} were {bad} of {total}, limit {limit:g}" for word, bad, total, limit in _beyond(truth, limits, margin)), "")
+    """Give what is beyond an abort level, by a factor `margin`, on enough requests; empty when nothing is.
+
+    With method Sequential what is Good is Good by the pool, and few live requests alone keep nothing back until they prove the breach.
+    """
+    return _first(truth, limits, margin, lambda word, nats: not word.startswith("live ") or nats >= DOUBT_NATS)
 
 
 def breach_beyond_doubt(truth: Truth, limits: Object) -> str:
     """Give a breach that nobody has to wait for more requests to be sure of; empty when there is none."""
-    sequential = limits["method"] == "Sequential"
-    found = (
-        f"{word} were {bad} of {total}, limit {limit:g}"
-        for word, bad, total, limit in _beyond(truth, limits, 1.0)
-        if not sequential or total * _divergence(bad / total, limit) >= DOUBT_NATS
-    )
-    return next(found, "")
+    return _first(truth, limits, 1.0, lambda _, nats: nats >= DOUBT_NATS)
+
+
+def _first(truth: Truth, limits: Object, margin: float, proven: Callable[[str, float], bool]) -> str:
+    """Give the first breach that is also `proven` where the method asks for proof, by its name and its evidence in nats."""
+    for word, bad, total, limit in _beyond(truth, limits, margin):
+        if limits["method"] == "Threshold" or proven(word, total * _divergence(bad / total, limit)):
+            return f"{word} were {bad} of {total}, limit {limit:g}"
+    return ""
 
 
 def _divergence(rate: float, limit: float) -> float:
