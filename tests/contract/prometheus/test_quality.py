@@ -123,7 +123,7 @@ async def test_a_drop_of_eleven_percent_is_bad_and_one_of_four_is_not(tmp_path: 
     train(tmp_path / "candidate", version="v1.9.0", rows=2000, seed=8)
     async with running(tmp_path / "stable") as server:
         stable = await answered(server, *STABLE, "v1.8.0")
-    candidates = {}
+    candidates: dict[str, Series] = {}
     for name, figures in CANDIDATES.items():
         async with running(tmp_path / "candidate") as server:
             if not candidates:
