@@ -18,6 +18,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -26,6 +27,7 @@ import numpy as np
 from aiohttp import web
 
 from kanarya_inference.features import snapshot_schema
+from kanarya_inference.load_rows import row_bodies
 from kanarya_inference.training.data import draw
 
 MAX_RATE = 2000.0
@@ -152,7 +154,16 @@ class LoadGenerator:
     """Sends `rate` requests a second to `url` until `duration` seconds are over or `stop` is called."""
 
     def __init__(
-        self, url: str, *, rate: float, duration: float, new_connections: float, seed: int, shift: Mapping[str, float], stats: LoadStats
+        self,
+        url: str,
+        *,
+        rate: float,
+        duration: float,
+        new_connections: float,
+        seed: int,
+        shift: Mapping[str, float],
+        stats: LoadStats,
+        data: Path | None = None,
     ) -> None:
         if not 0 < rate <= MAX_RATE:
             raise ValueError(f"the rate is above 0 and at most {MAX_RATE:g} requests a second")
@@ -164,7 +175,7 @@ class LoadGenerator:
         self.in_flight = 0
         self._url, self._rate, self._duration, self._new_connections = url, rate, duration, new_connections
         self._choice = random.Random(seed)  # noqa: S311 -- chooses connections, guards nothing
-        self._bodies = bodies(seed, shift)
+        self._bodies = bodies(seed, shift) if data is None else row_bodies(data)
         draw(np.random.default_rng(0), 1, shift)  # refuses an unknown feature now, not at the first request
         self._stopped = asyncio.Event()
 
@@ -261,6 +272,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--shift", type=parse_shift, action="append", default=[], metavar="FEATURE=SD", help="move a feature; may be repeated"
     )
 
+    parser.add_argument(
+        "--data", type=Path, metavar="FILE", help="CSV file: each row is a request, its columns the fields (default: generated snapshots)"
+    )
+
 
 def parse_shift(text: str) -> tuple[str, float]:
     """Read `spread_bp=1.5`: the feature and standard deviations to move it by. Raises `ArgumentTypeError`."""
@@ -292,6 +307,7 @@ async def _run(args: argparse.Namespace) -> int:
         seed=args.seed,
         shift=dict(args.shift),
         stats=LoadStats(),
+        data=args.data,
     )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

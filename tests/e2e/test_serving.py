@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import time
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from examples import lab
 from examples.lab import ModelService
-from tests.e2e.conftest import Services, check_end, no_client_error, quick_spec
+from tests.e2e.conftest import Services, check_end, check_evidence, no_client_error, quick_spec
 from tests.e2e.disturb import is_ready, kill_processes, node, stable_pods
 
 RATE = 200
@@ -15,6 +19,7 @@ RATE = 200
 MOST_BYTES = 500_000_000
 READY_SECONDS = 30
 RELOAD_SECONDS = 5
+HOLD_SECONDS = 4
 
 
 def test_the_image_is_small() -> None:
@@ -41,6 +46,38 @@ def test_a_reload_a_drain_and_a_release_fail_no_request(service: Services) -> No
     found.release("v1.8.1")
     check_end(found, "Succeeded", "Promoted")
     no_client_error(found)
+
+
+def test_a_candidate_without_a_passing_offline_report_gets_no_weight(service: Services, laboratory: Path, tmp_path: Path) -> None:
+    models = shutil.copytree(laboratory, tmp_path / "models")
+    pass_report(models / "v1.8.2")
+    found = service(models=models, spec=quick_spec(10, 100, analysis={"offlineReport": "Required"}))
+    found.release("v1.8.0")
+    found.wait_ready()
+    found.start_load()
+    found.release("v1.8.1")
+    found.wait(lambda status: status.get("reason") == "OfflineReportMissing", "the reason OfflineReportMissing", 120)
+    progressing = next(entry for entry in found.status()["conditions"] if entry["type"] == "Progressing")
+    assert "model v1.8.1 has no offline report" in progressing["message"]
+    end = time.monotonic() + HOLD_SECONDS
+    while time.monotonic() < end:
+        assert found.weight() == 0
+        time.sleep(1)
+    assert set(found.stats()["by_version"]) == {"v1.8.0"}
+    found.release("v1.8.2")
+    entry = found.wait_outcome(2)
+    assert (entry["outcome"], entry["version"]) == ("Succeeded", "v1.8.2")
+    started = check_evidence(found, entry["run"])[0]
+    assert (started["offlineReport"]["verdict"], started["offlineReport"]["version"]) == ("PASS", "v1.8.2")
+    assert "v1.8.1" not in found.stats()["by_version"]
+    no_client_error(found)
+
+
+def pass_report(folder: Path) -> None:
+    """Write the report of a model that passed beside it, as `kanarya-ml registry add --report` does."""
+    metadata = json.loads((folder / "metadata.json").read_text())
+    report = {"version": metadata["version"], "modelSha256": metadata["sha256"]["model.onnx"], "verdict": "PASS"}
+    (folder / "offline_report.json").write_text(json.dumps(report))
 
 
 def activations(service: ModelService, pod: dict[str, Any]) -> int:

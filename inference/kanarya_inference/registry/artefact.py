@@ -66,7 +66,7 @@ def check_version(version: Any) -> str:
 
 def read_artefact(folder: Path) -> Artefact:
     """Read and check an artefact. Raises `ArtefactError`, and `IntegrityError` when a sum differs."""
-    folder = _settled(folder)
+    folder = settled(folder)
     metadata = _document(METADATA, _read(folder, METADATA, MAX_DOCUMENT_BYTES))
     if metadata.get("schemaVersion") != METADATA_VERSION:
         raise ArtefactError(
@@ -124,7 +124,7 @@ def write_artefact(
     (folder / METADATA).write_bytes(_json({"schemaVersion": METADATA_VERSION, **metadata, "sha256": sums}))
 
 
-def _settled(folder: Path) -> Path:
+def settled(folder: Path) -> Path:
     """Return the folder that `..data` points to now: a ConfigMap update swaps that link, and the files must be of one update."""
     data = folder / "..data"
     return Path(os.path.realpath(data)) if data.is_symlink() else folder

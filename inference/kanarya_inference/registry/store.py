@@ -1,8 +1,7 @@
 """A registry of one model's versions in a folder, for example on a persistent volume.
 
     <root>/<model>/index.json            stages, lineage and the sum of every file; replaced whole
-    <root>/<model>/versions/<version>/   an artefact, written once and never changed
-    <root>/<model>/reports/<version>.json
+    <root>/<model>/versions/<version>/   an artefact, written once and never changed, and its offline report, which servers read there
     <root>/<model>/.lock                 held by writers; readers need no lock
 
 A version is there from the moment the index names it. What a killed writer left behind is not named, and removed by the next one.
@@ -35,10 +34,11 @@ from kanarya_inference.registry.artefact import (
     read_artefact,
 )
 from kanarya_inference.registry.files import flush_folder, locked, write_atomically, write_flushed
+from kanarya_inference.registry.offline import REPORT
 from kanarya_inference.registry.parity import Scorer, load_verified
 
 INDEX_VERSION = 1
-INDEX, LOCK, VERSIONS, REPORTS = "index.json", ".lock", "versions", "reports"
+INDEX, LOCK, VERSIONS = "index.json", ".lock", "versions"
 STAGES = ("candidate", "staging", "production", "archived")
 PRODUCTION, ARCHIVED = "production", "archived"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -146,7 +146,7 @@ class Registry:
             entry = _known(index, version)
             if found != version or model != entry["sha256"][MODEL]:
                 raise RegistryError(f"{report} is about version {found} with model {str(model)[:12]}…, not about this {version}")
-            write_atomically(self.folder / REPORTS / f"{version}.json", content)
+            write_atomically(self.folder / VERSIONS / version / REPORT, content)
             entry["evaluation"] = {"verdict": verdict, "golden": golden, "reportSha256": _sha256(content)}
             self._write(index)
         return str(verdict)
@@ -181,7 +181,6 @@ class Registry:
     def _writing(self) -> Iterator[dict[str, Any]]:
         """Hold the lock, with the index as it is now: read any earlier it could be another writer's past."""
         (self.folder / VERSIONS).mkdir(parents=True, exist_ok=True)
-        (self.folder / REPORTS).mkdir(exist_ok=True)
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(locked(self.folder / LOCK))

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from kanarya_inference.features import FeatureReference
-from kanarya_inference.registry import Artefact
+from kanarya_inference.registry import Artefact, OfflineReport
 from kanarya_inference.server.bounds import LATENCY_BOUNDS
 
 Status = Literal["ok", "invalid", "error", "limited", "fallback"]
@@ -100,6 +100,7 @@ class Counts:
         self.errors: dict[ErrorType, int] = dict.fromkeys(ERROR_TYPES, 0)
         self.queue_depth = 0
         self.active: Artefact | None = None
+        self.report = OfflineReport()
         self.loaded: Sequence[str] = ()
         self.versions: OrderedDict[str, VersionCounts] = OrderedDict()
         self._before = VersionCounts(self._latency_bounds)

@@ -61,6 +61,12 @@ class ServerMetrics(Collector):
         if (active := self._counts.active) is not None:
             info.add_metric((active.version, active.model_sha256), 1)
         yield info
+        labels = ("model_version", "sha256", "verdict", "report_sha256")
+        report = GaugeMetricFamily("ml_model_offline_report_info", "The offline report of the active model", labels=labels)
+        if active is not None:
+            told = self._counts.report
+            report.add_metric((active.version, active.model_sha256, told.verdict, told.sha256), 1)
+        yield report
         loaded = GaugeMetricFamily("ml_model_loaded", "Versions in memory", labels=_VERSION)
         for version in list(self._counts.loaded):
             loaded.add_metric((version,), 1)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanarya_inference.features import RequestReader
-from kanarya_inference.registry import Artefact, ArtefactError, Scorer, load_verified, open_session
+from kanarya_inference.registry import Artefact, ArtefactError, OfflineReport, Scorer, load_verified, offline_report, open_session
 from kanarya_inference.server.counts import VersionCounts
 
 INPUT, OUTPUT = "features", "probabilities"
@@ -40,6 +40,7 @@ class Model:
     counts: VersionCounts = field(default_factory=VersionCounts)
     version_header: tuple[bytes, bytes] = (b"x-model-version", b"")
     watched: Sequence[tuple[int, Callable[[float | None], int]]] = ()
+    report: OfflineReport = field(default_factory=OfflineReport)
 
     def scores(self, rows: NDArray[np.float32]) -> list[float]:
         """Return the probability of label 1 for each of n x columns. Raises `BadScoreError` when one is no probability."""
@@ -79,7 +80,8 @@ def load_model(folder: Path, version: str | None = None) -> Model:
     header = (b"x-model-version", artefact.version.encode())
     features = artefact.reference.features
     watched = tuple((index, features[column.name].bin_of) for index, column in enumerate(artefact.schema.columns) if column.drift)
-    return Model(artefact, reader, opened[0], row_seconds=min(seconds), version_header=header, watched=watched)
+    report = offline_report(folder, artefact)
+    return Model(artefact, reader, opened[0], row_seconds=min(seconds), version_header=header, watched=watched, report=report)
 
 
 def _seconds(model: Model, row: NDArray[np.float32]) -> float:

@@ -145,7 +145,7 @@ class ModelStore:
         model = self._keep(model)
         if before is not None and before.artefact.version != model.artefact.version:
             self.previous = before
-        self._counts.active = model.artefact
+        self._counts.active, self._counts.report = model.artefact, model.report
         self.active = model
         log.info("model %s loaded, sha256 %s", model.artefact.version, model.artefact.model_sha256)
         self._audit("activate", model, by, before)

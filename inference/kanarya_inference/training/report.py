@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from kanarya_inference.registry import Artefact, load_verified, onnx_scorer
 from kanarya_inference.registry.artefact import SKOPS
+from kanarya_inference.registry.offline import REPORT
 from kanarya_inference.training.convert import read_skops
 from kanarya_inference.training.errors import TrainingError
 from kanarya_inference.training.evaluation import CONFIDENCE, RESAMPLES, Gates, Judgement, compare, judge
@@ -23,7 +24,7 @@ from kanarya_inference.training.tabular import Labelled, read_labelled
 from kanarya_inference.training.walk_forward import Walk, walk_forward
 
 REPORT_VERSION = 1
-REPORT, RESULT, PAGE = "offline_report.json", "eval_result.txt", "offline_report.html"
+RESULT, PAGE = "eval_result.txt", "offline_report.html"
 LIBRARIES = ("numpy", "onnxruntime", "scikit-learn", "scipy")
 
 

@@ -261,6 +261,10 @@ class Analysis(Model):
     errors: Errors = Errors()
     match: Match = Match()
     drift: DriftLimits = DriftLimits()
+    offline_report: Literal["Optional", "Required"] = Field(
+        "Optional",
+        description="Required: no first weight unless the model that the candidate's pods serve has an offline report that says PASS.",
+    )
     metrics: tuple[CustomMetric, ...] = Field((), max_length=10, description="Metrics of the team's own.")
     missing_data: MissingData = MissingData()
 

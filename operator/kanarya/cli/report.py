@@ -32,6 +32,7 @@ def report(entries: Sequence[Entry]) -> str:
     lines = [
         f"run {first['run']}   candidate {_name(candidate)}   stable {_name(stable)}   mode {first['spec']['mode']}",
         f"plan {' '.join(str(step['weight']) for step in plan['steps'])} of {plan['weightTotal']}   replicas {first['replicas']}",
+        *_offline(first),
         "",
     ]
     for entry in entries:
@@ -42,6 +43,14 @@ def report(entries: Sequence[Entry]) -> str:
     if entries[-1]["kind"] != "RunEnded":
         lines.append("the run goes on")
     return "\n".join(lines)
+
+
+def _offline(first: Entry) -> list[str]:
+    report = first.get("offlineReport")
+    if report is None:
+        return []
+    sums = f"sha256 {report['modelSha256'][:12]}, report {report['reportSha256'][:12]}"
+    return [f"offline report {report['verdict']} of model {report['version']} ({sums})"]
 
 
 def _name(identity: Mapping[str, Any]) -> str:

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from kanarya.decision.offline import Reports
+
 
 class Missing(StrEnum):
     """Why a metric has no data. Silence is never success."""
@@ -203,6 +205,8 @@ class Reading:
     notes: tuple[str, ...] = ()
     """Sentences on how the profile measures what its server does not tell."""
     custom: Mapping[str, Sight] = field(default_factory=dict)
+    reports: Reports = field(default_factory=dict)
+    """What the candidate's pods say of their model's offline report, where Preflight asks for one."""
 
 
 def attempts_json(attempts: Attempts) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from kanarya.api.rollout import LatchedSpec, Mode, RolloutSpec, latched
-from kanarya.decision import evidence
+from kanarya.decision import evidence, offline
 from kanarya.decision.actions import Action, LowerWeight, Notice
 from kanarya.decision.counts import Missing, counts_json, drift_json
 from kanarya.decision.custom import Values, values_json
@@ -128,7 +128,14 @@ class Draft:
             **started,
             queries=[] if reading is None else list(reading.queries),
             notes=[] if reading is None else list(reading.notes),
+            **self._offline_report(),
         )
+
+    def _offline_report(self) -> dict[str, Any]:
+        """Give what all pods of the candidate say of their model's offline report, where the spec requires one."""
+        reading = self.world.reading
+        report = None if reading is None or not offline.required(self.spec.analysis) else offline.agreed(reading.reports)
+        return {} if report is None else {"offlineReport": report.as_json()}
 
     def observed(self) -> dict[str, Any]:
         """Give everything the verdicts were made from, for evidence; nothing when none is kept."""

@@ -14,6 +14,7 @@ from kanarya.api.rollout import LatchedSpec, RolloutSpec, latched
 from kanarya.decision import evidence
 from kanarya.decision.counts import Reading
 from kanarya.decision.lifecycle import carried_out, decide
+from kanarya.decision.offline import OfflineReport
 from kanarya.decision.passage import in_order
 from kanarya.decision.state import Chain, Identity, Run, Stage, State
 
@@ -30,10 +31,13 @@ class Playback:
         The plan and the limits.
     state
         What the last decision left behind; its chain's outbox holds the whole evidence.
+    report
+        What a recorded run says of the offline report of its candidate's model: pods of that time cannot be asked.
     """
 
     spec: RolloutSpec
     state: State
+    report: OfflineReport | None = None
 
     @classmethod
     def planned(cls, spec: RolloutSpec, *, stable: Identity, candidate: Identity, at: float) -> Self:
@@ -67,7 +71,8 @@ class Playback:
         spec = RolloutSpec.model_validate({"targetRef": name, "serviceRef": name, "replicas": first["replicas"], **first["spec"]})
         run = Run.begun(first["run"], Identity.model_validate(first["candidate"]), seen["at"] - seen["runElapsed"])
         stable = Identity.model_validate(first["stable"])
-        return cls(spec, State(replicas=first["replicas"], stable=stable, run=run, chain=Chain(run=run.id)))
+        report = OfflineReport.from_json(first["offlineReport"]) if "offlineReport" in first else None
+        return cls(spec, State(replicas=first["replicas"], stable=stable, run=run, chain=Chain(run=run.id)), report)
 
     @property
     def run(self) -> Run:
@@ -101,6 +106,8 @@ class Playback:
             raise AssertionError("a run has a stable")
         world = in_order(self.state.replicas, self.run.weight, stable=stable, candidate=self.run.candidate)
         pods = world.pods if ready else replace(world.pods, ready=0)
+        if self.report is not None:
+            reading = replace(reading, reports={f"pod {number}": self.report for number in range(self.state.replicas)})
         decision = decide(self.spec, self.state, replace(world, pods=pods, reading=reading), now)
         self.state = carried_out(decision, now if raised_at is None else raised_at)
         if self.over:

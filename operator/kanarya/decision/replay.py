@@ -12,6 +12,7 @@ from kanarya.decision.counts import Missing, counts_from_json, drift_from_json
 from kanarya.decision.custom import values_from_json
 from kanarya.decision.evidence import digest, first_break
 from kanarya.decision.judge import Standard, judge, settled
+from kanarya.decision.offline import PASSED, required
 from kanarya.decision.streams import bases_from_json, is_last
 
 
@@ -21,6 +22,7 @@ def first_difference(entries: Sequence[Mapping[str, Any]]) -> str | None:
     if broken:
         return broken
     spec: LatchedSpec | None = None
+    proof: Mapping[str, Any] = {}
     for entry in entries:
         if entry["kind"] == "RunStarted":
             if digest(entry["spec"]) != entry["specDigest"]:
@@ -29,9 +31,12 @@ def first_difference(entries: Sequence[Mapping[str, Any]]) -> str | None:
                 spec = LatchedSpec.model_validate(entry["spec"])
             except ValidationError as error:
                 return f"entry {entry['sequence']}: the spec is not readable: {error.errors(include_url=False)[0]['msg']}"
+            proof = entry.get("offlineReport", {})
         elif "counts" in entry and entry.get("verdicts"):
             if spec is None:
                 return f"entry {entry['sequence']}: verdicts before the run's spec"
+            if entry.get("toStep") == 1 and required(spec.analysis) and proof.get("verdict") != PASSED:
+                return f"entry {entry['sequence']}: the first step without the offline report that the spec requires"
             judged = _judge_again(spec, entry)
             for metric, verdict in judged.items():
                 if verdict != entry["verdicts"].get(metric):

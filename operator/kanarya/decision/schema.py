@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kanarya.decision.evidence import ENTRIES_LIMIT, SCHEMA_VERSION
+from kanarya.decision.offline import VERDICTS
 from kanarya.decision.state import Stage
 from kanarya.decision.streams import CUSTOM, STREAMS
 from kanarya.decision.verdict import Kind
@@ -124,6 +125,17 @@ _KINDS: dict[str, tuple[dict[str, Any], list[str]]] = {
             "replicas": {"type": "integer", "minimum": 1},
             "queries": {"type": "array", "items": {"type": "string"}},
             "notes": {"type": "array", "items": {"type": "string"}},
+            "offlineReport": {
+                "type": "object",
+                "required": ["version", "modelSha256", "verdict", "reportSha256"],
+                "properties": {
+                    "version": {"type": "string"},
+                    "modelSha256": _HASH,
+                    "verdict": {"enum": list(VERDICTS)},
+                    "reportSha256": {"type": "string", "pattern": "^([0-9a-f]{64})?$"},
+                },
+                "additionalProperties": False,
+            },
         },
         ["run", "spec", "specDigest", "candidate", "stable", "replicas"],
     ),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from kanarya.decision import evidence
+from kanarya.decision import evidence, offline
 from kanarya.decision.actions import EnsureStable, LowerWeight, PointStable, RaiseWeight, WriteSettings
 from kanarya.decision.counts import Reading
 from kanarya.decision.draft import SOON, Draft
 from kanarya.decision.ending import WOULD_PROMOTE, end, withdraw
 from kanarya.decision.keeping import FOLLOW_SECONDS
-from kanarya.decision.observing import blocking_of, fresh
+from kanarya.decision.observing import analysis_of, blocking_of, fresh
 from kanarya.decision.state import Run, Stage, State
 from kanarya.decision.verdict import Kind
 
@@ -64,7 +64,7 @@ def _problems(draft: Draft) -> list[tuple[str, str]]:
     wanted = _missing(draft, reading)
     if reading is None or (not wanted and not fresh(draft)):
         found.append(("WaitingForSamples", "no sample of the candidate that is newer than this run"))
-    return found + wanted + _undecided(draft)
+    return found + wanted + _undecided(draft) + _unproven(draft)
 
 
 def _missing(draft: Draft, reading: Reading | None) -> list[tuple[str, str]]:
@@ -76,6 +76,13 @@ def _missing(draft: Draft, reading: Reading | None) -> list[tuple[str, str]]:
     missing = {} if reading is None else reading.missing
     detail = "" if reading is None else reading.detail
     return [(why.value, detail or f"{metric}: {why.value}") for metric, why in sorted(missing.items()) if metric not in told]
+
+
+def _unproven(draft: Draft) -> list[tuple[str, str]]:
+    """List what the offline report of the candidate's model lacks."""
+    reading = draft.world.reading
+    problem = offline.problem(analysis_of(draft), {} if reading is None else reading.reports, draft.replicas)
+    return [] if problem is None else [problem]
 
 
 def _measured_otherwise(draft: Draft) -> list[str]:

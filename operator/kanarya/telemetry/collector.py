@@ -15,6 +15,7 @@ from kanarya.telemetry.driftbins import count_drift
 from kanarya.telemetry.feed import MAX_WINDOW_SECONDS, Feed, Interest, Source
 from kanarya.telemetry.latency import Pairs, between_edges, report_missing_edges
 from kanarya.telemetry.look import ALL, Findings, Look, horizon
+from kanarya.telemetry.offline import offline_reports
 from kanarya.telemetry.request import ReadRequest
 from kanarya.telemetry.served import Served, combine, count_served
 from kanarya.telemetry.servers import PROFILES, ServerProfile
@@ -112,6 +113,7 @@ class Collector:
             edges=between_edges(seen.pairs),
             queries=self._queries(request, usual) if request.tells_queries else (),
             notes=profile.notes if profile else (),
+            reports=offline_reports(request, bins, look) if request.wants_report and isinstance(bins, Snapshot) else {},
         )
 
     async def _server(self, key: tuple[str, str], request: ReadRequest, seconds: float, reach: float) -> Snapshot | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
+from kanarya.decision.offline import METRIC as OFFLINE_REPORT
 from kanarya.telemetry import promql
 
 HISTOGRAM: Final = "kanarya_request_duration_seconds"
@@ -87,10 +88,10 @@ def attempts_query(namespace: str, rollout: str, seconds: int, *, exposures: Col
 
 
 def drift_query(namespaces: Collection[str], pod_prefixes: Collection[str], seconds: int) -> str:
-    """Feature bins and their reference, of the pods of candidates."""
+    """Feature bins and their reference, and the offline report of the model, of the pods of candidates."""
     return promql.samples(
         [
-            promql.one_of("__name__", {FEATURE_BINS, REFERENCE_BINS, PROCESS_START}),
+            promql.one_of("__name__", {FEATURE_BINS, REFERENCE_BINS, OFFLINE_REPORT, PROCESS_START}),
             promql.one_of("namespace", namespaces),
             promql.starting_with("pod", pod_prefixes),
         ],

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from kanarya.api.rollout import Analysis, CustomMetric
-from kanarya.decision.state import Run, counted_to
+from kanarya.decision.offline import required
+from kanarya.decision.state import Run, Stage, counted_to
 
 _REPLICA = re.compile(r"[a-z0-9]+(-[a-z0-9]+)?")
 """What a ReplicaSet or a StatefulSet puts behind a pod's name: `6c9f8d-x2x4z`, or `0`."""
@@ -53,6 +54,8 @@ class ReadRequest:
         Whether the reading is to name what was asked: evidence wants it once, when a run begins.
     custom
         Metrics of the team's own.
+    wants_report
+        Whether the reading is to hold the offline reports of the candidate's model: Preflight may ask for them.
     """
 
     namespace: str
@@ -71,6 +74,7 @@ class ReadRequest:
     profile: str = "kanarya"
     custom: tuple[CustomRequest, ...] = ()
     tells_queries: bool = True
+    wants_report: bool = False
 
     @classmethod
     def of(
@@ -103,6 +107,7 @@ class ReadRequest:
             profile=analysis.profile,
             custom=tuple(CustomRequest(metric, counted_to(run, metric.name)) for metric in analysis.metrics),
             tells_queries=run.spec is None,
+            wants_report=required(analysis) and run.stage is Stage.PREFLIGHT,
         )
 
     def is_router(self, pod: str) -> bool:

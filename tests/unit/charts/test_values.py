@@ -1,5 +1,6 @@
 """Values, their schema, their documentation and the code they are meant for say the same."""
 
+import re
 import tomllib
 from collections.abc import Iterator
 from typing import Any
@@ -111,3 +112,9 @@ def test_a_source_behind_tls_takes_files_and_no_secrets() -> None:
     ]
     for wrong in refused:
         assert faults(**wrong), wrong
+
+
+def test_people_are_told_to_make_a_configmap_of_the_whole_folder() -> None:
+    """A file that metadata.json has a sum of, and that is not there, leaves the pods not ready: parity.json is easily forgotten."""
+    notes = (Chart("inference").folder / "templates/NOTES.txt").read_text()
+    assert re.findall(r"--from-file=(\S+)", notes) == ["FOLDER"]

@@ -11,6 +11,7 @@ import pytest
 from kanarya.cli.main import main
 from kanarya.decision.evidence import digest
 from tests.unit.decision.play import B, Play, Traffic, spec
+from tests.unit.decision.test_offline import PASSED, both, releasing
 
 
 def told(play: Play, path: Path, capsys: pytest.CaptureFixture[str]) -> str:
@@ -42,6 +43,13 @@ def test_a_promotion(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert lines(text, "promote|Succeeded") == ["promote", "Succeeded: Promoted: stable is now v2"]
     assert "would" not in text
     assert re.search(r"errors +0\.00 %  Good +ErrorsWithinSlo +\d+ requests\n", text)
+
+
+def test_a_run_that_rests_on_an_offline_report_names_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    play = releasing(both(PASSED))
+    play.ended()
+    text = told(play, tmp_path, capsys)
+    assert f"\noffline report PASS of model v2 (sha256 {'a' * 12}, report {'b' * 12})\n" in text
 
 
 def test_a_rollback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from kanarya_inference import load
 from kanarya_inference.load import LoadGenerator, LoadStats, bodies, control_app, parse_shift
+from kanarya_inference.load_rows import row_bodies
 from kanarya_inference.registry import read_artefact
 from kanarya_inference.server.faults import Faults
 from kanarya_inference.training.data import FEATURES
@@ -254,3 +255,30 @@ def test_the_command_prints_its_statistics(capsys: pytest.CaptureFixture[str]) -
 
 async def test_the_client_library_does_not_repeat_posts() -> None:
     assert "POST" not in aiohttp.client.IDEMPOTENT_METHODS
+
+
+def test_rows_of_a_file_are_sent_over_and_over(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text('ts,"spread_bp",venue,id\n1,2.5,alpha,"7"\n2,,"",nan\n')
+    sent = row_bodies(path)
+    first, second, third = (json.loads(next(sent)) for _ in range(3))
+    assert first == {"snapshot": {"ts": 1.0, "spread_bp": 2.5, "venue": "alpha", "id": 7.0}}
+    assert second == {"snapshot": {"ts": 2.0, "spread_bp": None, "venue": None, "id": None}}
+    assert third == first
+
+
+@pytest.mark.parametrize("content", [b"", b"a,b\n", b"\xff\xfe\n1\n", b'a\n"1\n'])
+def test_a_file_without_rows_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "rows.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=r"rows\.csv (has no rows|cannot be read)"):
+        row_bodies(tmp_path / "rows.csv")
+    with pytest.raises(ValueError, match="cannot be read"):
+        row_bodies(tmp_path / "absent.csv")
+
+
+async def test_a_model_of_a_table_is_loaded_with_rows_of_that_table(tabular: Path, demo_tables: Path) -> None:
+    async with running(tabular) as server:
+        run = generator(f"{server.url}/ml/predict", data=demo_tables / "golden.csv")
+        await run.run()
+        assert run.stats.to_json(0)["by_status"] == {"200": 50}
+        assert not run.stats.errors

@@ -56,6 +56,13 @@ def test_an_update_of_the_mount_halfway_cannot_mix_two_versions(artefacts: Path,
     assert read_artefact(mount).version == "v1.8.0"
 
 
+@pytest.mark.parametrize("name", ["model.onnx", "reference.json", "parity.json", "metadata.json"])
+def test_a_file_that_is_left_out_is_refused(copy: Path, name: str) -> None:
+    (copy / name).unlink()
+    with pytest.raises(ArtefactError, match=rf"{name} cannot be read"):
+        read_artefact(copy)
+
+
 @pytest.mark.parametrize("name", ["model.onnx", "reference.json"])
 def test_a_changed_file_is_refused(copy: Path, name: str) -> None:
     content = bytearray((copy / name).read_bytes())

@@ -66,5 +66,6 @@ def test_the_query_asks_for_both_spellings_of_an_edge() -> None:
 def test_the_drift_query_names_only_pods_of_candidates() -> None:
     query = profile.drift_query(["shop"], ["fraud-new-"], 30)
     assert query == (
-        '{__name__=~"ml_feature_bin_total|ml_feature_reference_bin|process_start_time_seconds",namespace=~"shop",pod=~"(?:fraud-new-).*"}[30s]'
+        '{__name__=~"ml_feature_bin_total|ml_feature_reference_bin|ml_model_offline_report_info|process_start_time_seconds",namespace=~"shop",'
+        'pod=~"(?:fraud-new-).*"}[30s]'
     )
