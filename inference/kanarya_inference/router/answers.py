@@ -63,18 +63,15 @@ def check(response: aiohttp.ClientResponse) -> None:
 
 def is_short(response: aiohttp.ClientResponse) -> bool:
     """Tell whether an answer is here already, is known to be short, or has failed already."""
-    content = response.content
-    if content.is_eof() or content.exception() is not None:
-        return True
-    length = response.content_length
-    return length is not None and length <= SHORT_ANSWER
-
-
-async def read_whole(response: aiohttp.ClientResponse) -> bytes | None:
-    """Read a body to its end; gives None for one that is too long to be kept."""
     length = response.content_length
     if length is not None and length <= SHORT_ANSWER:
-        return await response.read()
+        return True
+    content = response.content
+    return content.is_eof() or content.exception() is not None
+
+
+async def read_long(response: aiohttp.ClientResponse) -> bytes | None:
+    """Read a body to its end; gives None for one that is too long to be kept."""
     kept: bytearray | None = bytearray()
     async for chunk in response.content.iter_chunked(CHUNK):
         if kept is not None:

@@ -8,7 +8,7 @@ from io import BytesIO
 import aiohttp
 
 from kanarya_inference.router import client
-from kanarya_inference.router.answers import Rest, UnusableAnswer, check, is_short, read_whole
+from kanarya_inference.router.answers import Rest, UnusableAnswer, check, is_short, read_long
 from kanarya_inference.router.caller import Caller
 from kanarya_inference.router.endpoints import Endpoint, Pool
 from kanarya_inference.router.model import Answer, Attempt, Request
@@ -103,10 +103,11 @@ class Upstream:
             try:
                 check(response)
                 unprocessed = response.status == 503 and UNPROCESSED_HEADER.decode() in response.headers
-                if request.passes and not unprocessed and not is_short(response):
+                short = is_short(response)
+                if request.passes and not short and not unprocessed:
                     rest = Rest(response, endpoint)
                     return Answer(response.status, response.raw_headers, None, rest)
-                body = await read_whole(response)
+                body = await response.read() if short else await read_long(response)
                 if unprocessed:
                     raise _Unprocessed("the pod is not ready")
                 return Answer(response.status, response.raw_headers, body)
