@@ -6,7 +6,7 @@ import asyncio
 from typing import Any, Literal, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 HEAD_LIMIT = 64 * 2**10
 """Bytes of a request line and its headers. Servers behind us take 8 to 64 KiB."""
@@ -49,6 +49,10 @@ class _WholeWrites:
     def close(self) -> None:
         self._flush()
         self._transport.close()
+
+    def abort(self) -> None:
+        self._head = b""
+        self._transport.abort()
 
     def is_closing(self) -> bool:
         return self._transport.is_closing()
@@ -183,3 +187,18 @@ class GuardedProtocol(HttpToolsProtocol):
             if cycle is None or cycle.response_complete:
                 self.transport.write(answer)
             self.transport.close()
+
+
+def cut(receive: Any, *, stuck: bool = False) -> None:
+    """Close the connection of the request that `receive` belongs to, in the middle of its answer, so that no client takes it for whole.
+
+    What was sent before still arrives, unless the client is `stuck` and does not read. ASGI has no message for it: an application
+    that just returns has uvicorn do the same, and write an error into the log.
+    """
+    cycle = getattr(receive, "__self__", None)
+    if isinstance(cycle, RequestResponseCycle) and not cycle.response_complete:
+        cycle.disconnected = True
+        if stuck:
+            cycle.transport.abort()
+        else:
+            cycle.transport.close()

@@ -56,7 +56,7 @@ def compare(stable: Attempt, candidate: Attempt, rule: MatchRule) -> Compared | 
         return "not_compared"
     if stable.outcome == candidate.outcome == "client_error" and one.status == other.status:
         return "refused"
-    if stable.outcome != "success" or candidate.outcome != "success":
+    if stable.outcome != "success" or candidate.outcome != "success" or one.body is None or other.body is None:
         return "not_compared"
     left, right = read_prediction(one.body, rule.compare), read_prediction(other.body, rule.compare)
     if left is None or right is None:

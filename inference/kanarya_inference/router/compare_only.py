@@ -26,7 +26,7 @@ class CompareOnly:
         """Take one copy."""
         if scope["type"] != "http":
             return
-        async with self._intake.request(scope, receive, send) as request:
+        async with self._intake.request(scope, receive, send, hold=self._intake.copied_limit) as request:
             if request is None:
                 return
             plan = self._plan()

@@ -21,7 +21,7 @@ _HOP_BY_HOP = frozenset(
     }
 )
 _NOT_SENT_UPSTREAM = _HOP_BY_HOP | {
-    b"content-length",  # set anew: the body is whole
+    b"content-length",  # set anew
     b"expect",  # answered by our own server
     b"accept-encoding",  # an answer must be readable to be compared
     b"x-forwarded-for",  # extended below
@@ -54,9 +54,15 @@ def answer_headers(answer: Answer, method: str, track: str) -> list[tuple[bytes,
     headers.append((TRACK_HEADER, track.encode()))
     if method == "HEAD":
         headers += [header for header in received if header[0] == b"content-length"]
-    elif answer.status not in _WITHOUT_BODY:
-        headers.append((b"content-length", str(len(answer.body)).encode()))
+    elif answer.status not in _WITHOUT_BODY and (length := _length(answer)) is not None:
+        headers.append((b"content-length", str(length).encode()))
     return headers
+
+
+def _length(answer: Answer) -> int | None:
+    if answer.body is not None:
+        return len(answer.body)
+    return None if answer.rest is None else answer.rest.length
 
 
 def _named_by_connection(headers: list[tuple[bytes, bytes]]) -> frozenset[bytes]:

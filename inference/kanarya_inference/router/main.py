@@ -21,7 +21,7 @@ from kanarya.cluster.watching import WatchTiming
 from kanarya_inference.logs import configure_logging
 from kanarya_inference.router.compare_only import CompareOnly
 from kanarya_inference.router.control import Control
-from kanarya_inference.router.intake import BODY_LIMIT, Intake
+from kanarya_inference.router.intake import BODY_LIMIT, COPIED_LIMIT, STREAM_SECONDS, Intake
 from kanarya_inference.router.metrics import RouterMetrics
 from kanarya_inference.router.mirror import Mirror
 from kanarya_inference.router.mismatches import Mismatches
@@ -52,6 +52,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--request-timeout-seconds", type=float, default=15.0, help="longest wait for a pod's answer (default 15)")
     parser.add_argument("--drain-seconds", type=float, default=5.0, help="how long requests are taken after SIGTERM (default 5)")
     parser.add_argument("--max-body-bytes", type=_positive, default=BODY_LIMIT, help=f"longest body of a request (default {BODY_LIMIT})")
+    parser.add_argument(
+        "--mirror-body-bytes",
+        type=_positive,
+        default=COPIED_LIMIT,
+        help=f"longest body that is held whole to be mirrored (default {COPIED_LIMIT}); longer ones are sent on while they arrive",
+    )
+    parser.add_argument(
+        "--stream-seconds",
+        type=float,
+        default=STREAM_SECONDS,
+        help=f"longest time of a body or answer that is passed on while it arrives (default {STREAM_SECONDS:g})",
+    )
     parser.add_argument("--compare-only", action="store_true", help="take copies from a gateway and compare both tracks, never answer live")
     parser.add_argument("--show-inputs", action="store_true", help="keep inputs in /shadow/mismatches; without it they are redacted")
     parser.add_argument("--shadow-for-clients", action="store_true", help="answer /predict-with-shadow and /shadow/* on --port too")
@@ -107,8 +119,23 @@ async def serve_router(
     mismatches = Mismatches(inputs=args.show_inputs, clock=clock, now=lambda: datetime.now(UTC))
     pairs = Pairs(random, mismatches)
     mirror = Mirror(upstream, pairs, random, clock)
-    intake = Intake(seconds=args.request_timeout_seconds, body_limit=args.max_body_bytes)
-    proxy = Proxy(plan, upstream, mirror, intake, random=random, clock=clock, request_seconds=args.request_timeout_seconds)
+    intake = Intake(
+        seconds=args.request_timeout_seconds,
+        body_limit=args.max_body_bytes,
+        copied_limit=args.mirror_body_bytes,
+        stream_seconds=args.stream_seconds,
+        clock=clock,
+    )
+    proxy = Proxy(
+        plan,
+        upstream,
+        mirror,
+        intake,
+        random=random,
+        clock=clock,
+        request_seconds=args.request_timeout_seconds,
+        stream_seconds=args.stream_seconds,
+    )
 
     def shadow(*, counted: bool) -> Shadow:
         tried = SideBySide(plan, proxy, mirror, pairs, intake, counted=counted)
@@ -123,6 +150,7 @@ async def serve_router(
             watching.run(control, lambda: reporter.report(control.verdict), follow_route=not args.compare_only),
         ),
         asyncio.create_task(reporter.run()),
+        asyncio.create_task(_end_streams(proxy, drain, args.drain_seconds + args.request_timeout_seconds)),
     ]
     try:
         await serve(
@@ -140,3 +168,10 @@ async def serve_router(
         await mirror.close()
         await upstream.close()
         await api.close()
+
+
+async def _end_streams(proxy: Proxy, drain: Drain, seconds: float) -> None:
+    """Break off what is still passed on so long after the drain began, just before the server would."""
+    await drain.wait()
+    await asyncio.sleep(seconds)
+    proxy.end_streams()

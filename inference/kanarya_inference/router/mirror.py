@@ -35,7 +35,8 @@ class _Copy:
 
     @property
     def size(self) -> int:
-        return len(self.request.body) + (len(self.live.answer.body) if self.live and self.live.answer else 0)
+        answer = None if self.live is None or self.live.answer is None else self.live.answer.body
+        return len(self.request.body) + len(answer or b"")
 
 
 class Mirror:
@@ -51,30 +52,34 @@ class Mirror:
         self._held_bytes = 0
 
     def offer(self, plan: Plan, live_track: Track, request: Request, live: Attempt, *, fell_back: bool) -> None:
-        """Take a request whose live answer is out, and return at once.
+        """Take a request that was chosen and whose live answer is out, and return at once.
 
-        A request that fell back is compared no more: stable has answered it live, and the candidate has failed it.
+        A request that fell back is compared no more: stable has answered it live, and the candidate has failed it. One whose body
+        was too long to be held is not there any more.
         """
-        if not self.chooses(plan, request):
-            return
         target = plan.other(live_track)
-        if not target.expected(self._clock):
+        if plan.candidate.revision is None or not target.expected(self._clock):
             return
         if fell_back:
             count(plan, "not_compared")
-            return
-        self._take(_Copy(plan, (target,), request, live))
+        elif request.upload is not None:
+            count(plan, "dropped")
+        else:
+            self._take(_Copy(plan, (target,), request, live))
 
     def offer_both(self, plan: Plan, request: Request) -> bool:
         """Take a copy that a gateway has made, for both tracks; False when there is nothing to compare it with."""
         if plan.candidate.revision is None or request.method != "POST" or not plan.candidate.expected(self._clock):
             return False
-        self._take(_Copy(plan, (plan.stable, plan.candidate), request, None))
+        if request.upload is not None:
+            count(plan, "dropped")
+        else:
+            self._take(_Copy(plan, (plan.stable, plan.candidate), request, None))
         return True
 
-    def chooses(self, plan: Plan, request: Request) -> bool:
+    def chooses(self, plan: Plan | None, method: str) -> bool:
         """Draw whether to copy. Only POST carries predictions; everything else (health, metadata) is nobody's evidence."""
-        if plan.candidate.revision is None or request.method != "POST":
+        if plan is None or plan.candidate.revision is None or method != "POST":
             return False
         percent = plan.settings.mirror_percent
         return percent > 0 and (percent >= 100 or self._random.random() * 100 < percent)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from kanarya_inference.router.answers import Rest
 from kanarya_inference.router.endpoints import Endpoint
+from kanarya_inference.router.uploads import Upload
 
 TrackName = Literal["stable", "candidate"]
 Exposure = Literal["live", "mirror"]
@@ -33,12 +35,22 @@ FALLBACK_OUTCOMES: dict[str, frozenset[Outcome]] = {
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A client's request as it is sent upstream: hop-by-hop headers gone, body whole. `target` is the raw path with its query."""
+    """A client's request as it is sent upstream, hop-by-hop headers gone. `target` is the raw path with its query."""
 
     method: str
     target: str
     headers: list[tuple[str, str]]
     body: bytes
+    """The whole body, empty with an `upload`."""
+    upload: Upload | None = None
+    """A body that is sent on while it arrives."""
+    passes: bool = False
+    """Whether the answer may be passed on while it arrives. Copies, and what is shown to people, need it whole."""
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether all of it is still there to be sent, or sent again."""
+        return self.upload is None or not self.upload.begun
 
     def header(self, name: str) -> str | None:
         """Return the first value of a header, whatever its case."""
@@ -48,11 +60,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer of a pod."""
+    """An answer of a pod."""
 
     status: int
     headers: tuple[tuple[bytes, bytes], ...]
-    body: bytes
+    body: bytes | None
+    """None when it is not there whole: it is still to come, or too long to be kept."""
+    rest: Rest | None = None
+    """The body that is still to come. Whoever has it closes it."""
 
     @property
     def outcome(self) -> Outcome:
@@ -77,3 +92,8 @@ class Attempt:
     problem: str = ""
     sent: bool = True
     """False when nobody has begun to work on the request: there was no pod, no connection to it, or it said so."""
+
+    @property
+    def rest(self) -> Rest | None:
+        """The part of the answer that is still to come: until it has come, outcome and seconds are not the last word."""
+        return None if self.answer is None else self.answer.rest

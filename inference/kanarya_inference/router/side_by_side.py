@@ -13,7 +13,7 @@ import msgspec
 
 from kanarya_inference.router.intake import Intake, refuse
 from kanarya_inference.router.mirror import Mirror
-from kanarya_inference.router.model import Attempt, Request
+from kanarya_inference.router.model import Answer, Attempt, Request
 from kanarya_inference.router.pairs import Pair, Pairs
 from kanarya_inference.router.plan import Plan, Track
 from kanarya_inference.router.proxy import STATUS_WITHOUT_ANSWER, Proxy, Served
@@ -83,7 +83,7 @@ def _document(plan: Plan, served: Served, pair: Pair | None, both: dict[str, Att
     reply = served.attempt.answer
     document: dict[str, Any] = {
         "answeredBy": served.track.name,
-        "answer": _body(reply.body) if reply is not None else None,
+        "answer": _body(reply),
         "comparison": _comparison(plan, pair),
     }
     if both is None:
@@ -116,16 +116,18 @@ def _side(track: Track, attempt: Attempt) -> dict[str, Any]:
         "outcome": attempt.outcome,
         "status": attempt.answer.status if attempt.answer else None,
         "milliseconds": round(1000 * attempt.seconds, 3),
-        "answer": _body(attempt.answer.body) if attempt.answer else None,
+        "answer": _body(attempt.answer),
         "problem": attempt.problem or None,
     }
 
 
-def _body(body: bytes) -> Any:
-    """Give JSON as it is, and anything else, or more than can be shown, as text."""
-    if len(body) <= SHOWN_BYTES:
+def _body(reply: Answer | None) -> Any:
+    """Give JSON as it is, and anything else, or more than can be shown, as text; None for what is not there."""
+    if reply is None or reply.body is None:
+        return None
+    if len(reply.body) <= SHOWN_BYTES:
         try:
-            return msgspec.json.decode(body)
+            return msgspec.json.decode(reply.body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass
-    return body[:SHOWN_BYTES].decode("utf-8", "replace")
+    return reply.body[:SHOWN_BYTES].decode("utf-8", "replace")
