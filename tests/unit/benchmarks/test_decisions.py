@@ -74,6 +74,6 @@ def test_our_evidence_at_any_threshold() -> None:
 
 
 def test_tables_have_a_row_for_each_cell() -> None:
-    assert len(decision_cells.kept_table(ROLLOUT, (RATE,), runs=1, seed=1, jobs=1)) == 2 + len(CELLS)
-    assert len(decision_cells.reaction_table(ROLLOUT, runs=1, seed=1, jobs=1)) == 2 + len(reactions(ROLLOUT))
+    assert len(list(decision_cells.kept_rows(ROLLOUT, (RATE,), runs=1, seed=1, jobs=1))) == 2 + len(CELLS)
+    assert len(list(decision_cells.reaction_rows(ROLLOUT, runs=1, seed=1, jobs=1))) == 2 + len(reactions(ROLLOUT))
     assert len(decision_rivals.frontier(5, runs=3, seed=1)) == 2 + 1 + 2 * 15

@@ -1,0 +1,168 @@
+"""Which looks of a step can lead to anything but going on: the others need not be put to the decision.
+
+Bad, and what only stable's own failures excuse, asks that the mean e-value over the step and its windows reaches its bound. No e-value is
+more than the likelihood ratio of the rate seen, so where the mean over those stays below, nothing can come of the look. Good and Within
+rest on the step's counts alone, and are worked out for all looks at once. The rest are time limits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from math import exp, log
+
+import numpy as np
+from scipy.special import betainc, betaincc, betaln, xlogy
+
+from benchmarks.decision_traffic import COLUMN
+from kanarya.decision.sequential import FEWEST_BAD, SHOWN, Limits
+from kanarya.decision.statistics.anytime import JEFFREYS, Prior, informative
+from kanarya.decision.statistics.dispersion import ASSUMED_ICC, ASSUMED_SCRAPES, HIGHEST, LOWEST, Dispersion
+from kanarya.decision.statistics.windows import APART, CAPACITY, Mark, Ring, Tally
+
+MARGIN = 1e-9
+"""A value this near to its bound counts as having reached it: the decision itself then tells."""
+LARGEST = 60.0
+"""Likelihood ratios beyond e to this are cut off: any of them is enough."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The counts of a step since its beginning, look by look, the first row all 0; and which of them are judged at once."""
+
+    counts: np.ndarray
+    looks: range
+
+    def __getitem__(self, names: str) -> np.ndarray:
+        """Give the sum of some columns, such as `live+mirror`, at all looks."""
+        found: np.ndarray = sum(self.counts[:, COLUMN[name]] for name in names.split("+"))
+        return found
+
+    def here(self, column: np.ndarray) -> np.ndarray:
+        """Give a column at the looks that are judged."""
+        return column[self.looks.start : self.looks.stop]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Where the windows of one stream began: the look of the k-th at position k, and that of the step, 0, before them."""
+
+    opened: np.ndarray = field(default_factory=lambda: np.zeros(1, int))
+    looked: int = 0
+
+    def after(self, totals: np.ndarray) -> Windows:
+        """Open more of them in the looks that have come since, as `Ring.looked` does."""
+        opened: list[int] = []
+        last = float(totals[self.opened[-1]])
+        for look, total in enumerate(totals[self.looked + 1 :].tolist(), start=self.looked + 1):
+            if total - last >= APART:
+                opened.append(look)
+                last = total
+        return Windows(np.concatenate([self.opened, np.array(opened, int)]), len(totals) - 1)
+
+    def ring(self, look: int, bad: np.ndarray, total: np.ndarray, stable: tuple[np.ndarray, np.ndarray] | None) -> Ring:
+        """Give the ring after a look."""
+        opened = int(np.searchsorted(self.opened, look, side="right")) - 1
+        numbers = [number for number in _kept(opened).tolist() if number > 0]
+        at = self.opened[numbers]
+        zeros = np.zeros(len(numbers))
+        columns = (bad[at], total[at], *((one[at] for one in stable) if stable else (zeros, zeros)))
+        marks = tuple(Mark(number, *counts) for number, *counts in zip(numbers, *(one.tolist() for one in columns), strict=True))
+        looked = int(np.count_nonzero(np.diff(total[: look + 1]) > 0))
+        return Ring(looked, float(total[look]), opened, marks)
+
+    def may_be_bad(
+        self, rows: Rows, counts: tuple[np.ndarray, np.ndarray], effect: np.ndarray, *, abort: float, alpha: float
+    ) -> np.ndarray:
+        """Give whether evidence of Bad may reach 1/alpha, at the looks that are judged; `counts` are bad and all requests."""
+        bad, total = counts
+        looks = np.arange(rows.looks.start, rows.looks.stop)
+        numbers = _kept_table()[np.searchsorted(self.opened, looks - 1, side="right") - 1]
+        begun = self.opened[np.maximum(numbers, 0)]
+        more_bad, more = rows.here(bad)[:, None] - bad[begun], rows.here(total)[:, None] - total[begun]
+        row, column = np.nonzero((numbers >= 0) & (more_bad >= FEWEST_BAD) & (more_bad > abort * more))
+        if not len(row):
+            return np.zeros(len(looks), bool)
+        number, divided = numbers[row, column].astype(float), effect[row]
+        most = log_ratio(more_bad[row, column] / divided, more[row, column] / divided, abort)
+        weight = np.where(number > 0, 0.5 / np.maximum(number * (number + 1), 1.0), 0.5)
+        mean = np.bincount(row, weight * np.exp(np.minimum(most, LARGEST)), minlength=len(looks))
+        return mean >= exp(-log(alpha)) * (1 - MARGIN)
+
+
+def log_ratio(bad: np.ndarray, total: np.ndarray, p0: float) -> np.ndarray:
+    """Give the likelihood ratio of the rate seen; see `anytime.log_e_at_most`."""
+    good = total - bad
+    found: np.ndarray = xlogy(bad, bad / (p0 * total)) + xlogy(good, good / ((1 - p0) * total))
+    return found
+
+
+def effects(learned: np.ndarray, per_look: np.ndarray) -> np.ndarray:
+    """Give the design effect of each look from sums of scrapes in columns as those of `Dispersion`; see `dispersion.design_effect`."""
+    scrapes, bad, total, squares = learned.T
+    assumed = np.minimum(np.maximum(per_look - 1, 0.0) * ASSUMED_ICC, HIGHEST - LOWEST)
+    weight = np.maximum(scrapes - 1, 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rate = bad / total
+        excess = (squares - bad * rate) / (rate * (1 - rate)) / (scrapes - 1) - 1
+        per_scrape = total / scrapes
+        bunch = np.where(per_scrape > 1, np.minimum(1.0, np.maximum(per_look - 1, 0.0) / (per_scrape - 1)), 1.0)
+        excess = np.where((scrapes >= 2) & (rate > 0) & (rate < 1), excess * bunch, 0.0)
+    found: np.ndarray = np.clip(LOWEST + (assumed * ASSUMED_SCRAPES + excess * weight) / (ASSUMED_SCRAPES + weight), LOWEST, HIGHEST)
+    return found
+
+
+def learned(before: Dispersion, bad: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """Give the sums of `Dispersion` before each look, and after the last; `bad` and `total` are increments by look."""
+    seen = total > 0
+    squares = np.divide(bad * bad, total, out=np.zeros(len(bad)), where=seen)
+    first = [before.scrapes, before.bad, before.total, before.squares]
+    return np.cumsum(np.vstack([first, np.column_stack([seen, bad, total, squares])]), axis=0)
+
+
+def shown(mass: object, bad: np.ndarray, total: np.ndarray, p0: float, needed: float) -> np.ndarray:
+    """Whether evidence, above p0 by `betaincc` and below by `betainc`, reaches `needed`: exactly, or within `MARGIN` of it."""
+    found = np.zeros(len(bad), bool)
+    side = bad > p0 * total if mass is betaincc else bad < p0 * total
+    some = np.flatnonzero(side & (total > 0))
+    some = some[log_ratio(bad[some], total[some], p0) >= needed - MARGIN]
+    if len(some):
+        mean = np.logaddexp(*(_log_e(mass, bad[some], total[some], p0, prior) for prior in (JEFFREYS, informative(p0)))) - log(2)
+        found[some] = mean >= needed - MARGIN
+    return found
+
+
+def _log_e(mass: object, bad: np.ndarray, total: np.ndarray, p0: float, prior: Prior) -> np.ndarray:
+    share = betaincc if mass is betaincc else betainc
+    before = betaln(prior.bad, prior.good) + log(share(prior.bad, prior.good, p0))
+    with np.errstate(divide="ignore"):
+        after = np.log(share(prior.bad + bad, prior.good + total - bad, p0))
+    found: np.ndarray = betaln(prior.bad + bad, prior.good + total - bad) + after - before - bad * log(p0) - (total - bad) * np.log1p(-p0)
+    return found
+
+
+def within(bad: np.ndarray, total: np.ndarray, effect: np.ndarray, limits: Limits) -> np.ndarray:
+    """Whether the rate is shown to be above slo."""
+    return shown(betaincc, bad / effect, total / effect, limits.slo, -log(SHOWN))
+
+
+def good(bad: np.ndarray, total: np.ndarray, effect: np.ndarray, limits: Limits, alpha: float) -> np.ndarray:
+    """Whether the rate is shown to be below abort."""
+    return shown(betainc, bad / effect, total / effect, limits.abort, -log(alpha))
+
+
+@lru_cache(maxsize=1)
+def _kept_table() -> np.ndarray:
+    """Give by number of windows opened which are kept: 0 for the step first, -1 for none; as `Ring` thins them out."""
+    ring, rows, total = Ring(), [], 0.0
+    while ring.opened <= 9000:
+        numbers = [0, *(mark.number for mark in ring.marks)]
+        rows.append(numbers + [-1] * (CAPACITY + 1 - len(numbers)))
+        total += APART
+        ring = ring.looked(Tally(0.0, total))
+    return np.array(rows)
+
+
+def _kept(opened: int) -> np.ndarray:
+    found: np.ndarray = _kept_table()[opened]
+    return found
