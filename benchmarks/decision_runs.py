@@ -18,7 +18,7 @@ from kanarya.cli.simulation.runs import Outcome
 from kanarya.cli.simulation.scenario import Scenario
 from kanarya.decision.counts import Reading
 from kanarya.decision.judge import Standard, limits_of
-from kanarya.decision.passage import Course, Passage
+from kanarya.decision.passage import Answer, Course, Passage
 from kanarya.decision.state import Run
 from kanarya.decision.statistics.dispersion import Dispersion
 from kanarya.decision.streams import MATCH_STAGE, is_last
@@ -89,7 +89,7 @@ class _Stage:
         self.increments = np.zeros((1, len(FIELDS)))
         self.rows = Rows(self.increments, range(1, 1))
 
-    def look(self, passage: Passage, look: int) -> tuple[Passage, object]:
+    def look(self, passage: Passage, look: int) -> tuple[Passage, Answer]:
         """Let the decision look, up to which nothing can have come of the looks since its last."""
         while look >= len(self.increments):
             self._draw(passage)
@@ -136,7 +136,7 @@ class _Stage:
         known = bursts.get("match", Dispersion())
         flagged = (rows.here(pool) == 0) | (self.begun.since + times > plan.max_run_seconds)
         held = np.zeros(len(times), bool)
-        whole = times >= plan.steps[_run_of(self.begun).step].duration_seconds
+        may_go = times >= plan.steps[_run_of(self.begun).step].duration_seconds
         for part in PARTS:
             metric, _, of = part.partition("/")
             total = rows[TOTALS["match" if metric == "match" else of]]
@@ -156,10 +156,10 @@ class _Stage:
             at_slo = rows.here(rows["live_slow+mirror_slow"] if metric == "latency" else bad)
             above = within(at_slo, rows.here(total), effect, limits[metric])
             held |= above
-            some = np.flatnonzero(whole & ~above)
-            whole[:] = False
-            whole[some] = good(rows.here(bad)[some], rows.here(total)[some], effect[some], limits[metric], alphas.good)
-        self.flagged = np.concatenate([self.flagged, flagged | whole])
+            some = np.flatnonzero(may_go & ~above)
+            may_go[:] = False
+            may_go[some] = good(rows.here(bad)[some], rows.here(total)[some], effect[some], limits[metric], alphas.good)
+        self.flagged = np.concatenate([self.flagged, flagged | may_go])
         self.within = np.concatenate([self.within, held])
 
     def _brought_to(self, passage: Passage, look: int) -> Passage:

@@ -7,9 +7,11 @@ rest on the step's counts alone, and are worked out for all looks at once. The r
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from math import exp, log
+from math import log
+from typing import Any
 
 import numpy as np
 from scipy.special import betainc, betaincc, betaln, xlogy
@@ -22,6 +24,8 @@ from kanarya.decision.statistics.windows import APART, CAPACITY, Mark, Ring, Tal
 
 MARGIN = 1e-9
 """A value this near to its bound counts as having reached it: the decision itself then tells."""
+Mass = Callable[[Any, Any, float], Any]
+"""`betaincc` for evidence above a limit, `betainc` for evidence below."""
 LARGEST = 60.0
 """Likelihood ratios beyond e to this are cut off: any of them is enough."""
 
@@ -35,7 +39,7 @@ class Rows:
 
     def __getitem__(self, names: str) -> np.ndarray:
         """Give the sum of some columns, such as `live+mirror`, at all looks."""
-        found: np.ndarray = sum(self.counts[:, COLUMN[name]] for name in names.split("+"))
+        found: np.ndarray = self.counts[:, [COLUMN[name] for name in names.split("+")]].sum(axis=1)
         return found
 
     def here(self, column: np.ndarray) -> np.ndarray:
@@ -87,7 +91,8 @@ class Windows:
         most = log_ratio(more_bad[row, column] / divided, more[row, column] / divided, abort)
         weight = np.where(number > 0, 0.5 / np.maximum(number * (number + 1), 1.0), 0.5)
         mean = np.bincount(row, weight * np.exp(np.minimum(most, LARGEST)), minlength=len(looks))
-        return mean >= exp(-log(alpha)) * (1 - MARGIN)
+        found: np.ndarray = mean >= (1 - MARGIN) / alpha
+        return found
 
 
 def log_ratio(bad: np.ndarray, total: np.ndarray, p0: float) -> np.ndarray:
@@ -120,7 +125,7 @@ def learned(before: Dispersion, bad: np.ndarray, total: np.ndarray) -> np.ndarra
     return np.cumsum(np.vstack([first, np.column_stack([seen, bad, total, squares])]), axis=0)
 
 
-def shown(mass: object, bad: np.ndarray, total: np.ndarray, p0: float, needed: float) -> np.ndarray:
+def shown(mass: Mass, bad: np.ndarray, total: np.ndarray, p0: float, needed: float) -> np.ndarray:
     """Whether evidence, above p0 by `betaincc` and below by `betainc`, reaches `needed`: exactly, or within `MARGIN` of it."""
     found = np.zeros(len(bad), bool)
     side = bad > p0 * total if mass is betaincc else bad < p0 * total
@@ -132,11 +137,10 @@ def shown(mass: object, bad: np.ndarray, total: np.ndarray, p0: float, needed: f
     return found
 
 
-def _log_e(mass: object, bad: np.ndarray, total: np.ndarray, p0: float, prior: Prior) -> np.ndarray:
-    share = betaincc if mass is betaincc else betainc
-    before = betaln(prior.bad, prior.good) + log(share(prior.bad, prior.good, p0))
+def _log_e(mass: Mass, bad: np.ndarray, total: np.ndarray, p0: float, prior: Prior) -> np.ndarray:
+    before = betaln(prior.bad, prior.good) + log(mass(prior.bad, prior.good, p0))
     with np.errstate(divide="ignore"):
-        after = np.log(share(prior.bad + bad, prior.good + total - bad, p0))
+        after = np.log(mass(prior.bad + bad, prior.good + total - bad, p0))
     found: np.ndarray = betaln(prior.bad + bad, prior.good + total - bad) + after - before - bad * log(p0) - (total - bad) * np.log1p(-p0)
     return found
 

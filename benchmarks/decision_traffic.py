@@ -40,8 +40,8 @@ class Traffic:
     _known: dict[tuple[int, ...], tuple[list[float], list[float]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.scenario.scrape_gaps or self.spec.analysis.drift.action != "Report":
-            raise ValueError("neither scrape gaps nor drift that decides can be drawn in blocks: use kanarya simulate")
+        if self.scenario.scrape_gaps or self.spec.analysis.drift.action != "Report" or self.spec.plan.soak_seconds:
+            raise ValueError("scrape gaps, a soak, and drift that decides cannot be drawn in blocks: use kanarya simulate")
 
     def draw(self, *, step: int, since: float, looks: range, weight: int) -> np.ndarray:
         """Give a row of counts for each of the looks, numbered from 1, of a step that began at `since`; columns as in `FIELDS`."""
