@@ -18,6 +18,7 @@ from kanarya.decision.judge import limits_of
 
 BURSTS = 0.1
 PLAYING = decision_runs.play
+ALL = slice(None)
 
 
 @dataclass(frozen=True)
@@ -107,16 +108,18 @@ def kept_rows(
     rollout: RolloutSpec,
     rates: Sequence[float] = RATES_TRIED,
     *,
+    which: slice = ALL,
     runs: int,
     seed: int,
     jobs: int,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[str]:
-    """Play all promises; gives the rows of a table in Markdown, each when its cell is done."""
-    cells = promises(rollout, rates)
+    """Play promises; gives the rows of a table in Markdown, each when its cell is done."""
+    cells, first = promises(rollout, rates)[which], which.start or 0
     yield "| candidate | must not be | at most | runs | share | 95 % interval | | ends |"
     yield "|---|---|---|---|---|---|---|---|"
-    found = simulated([(rollout, cell.scenario) for cell in cells], runs=runs, seed=seed, jobs=jobs, progress=progress, playing=PLAYING)
+    works = [(rollout, cell.scenario) for cell in cells]
+    found = simulated(works, runs=runs, seed=seed, jobs=jobs, progress=progress, playing=PLAYING, first=first)
     for cell, outcomes in zip(cells, found, strict=True):
         events = cell.events(outcomes)
         low, high = interval(events, runs)
@@ -139,7 +142,7 @@ def reaction_rows(rollout: RolloutSpec, *, runs: int, seed: int, jobs: int, prog
         yield f"| {metric} {percent(size)} | {_requests(early, runs)} | {_requests(late, runs)} | {ratio} |"
 
 
-def compare(rollout: RolloutSpec, rates: Sequence[float] = RATES_TRIED, *, runs: int, seed: int) -> int:
+def compare(rollout: RolloutSpec, rates: Sequence[float] = RATES_TRIED, *, which: slice = ALL, runs: int, seed: int) -> int:
     """Play the first runs of each promise with a decision at every look as well; gives how many were compared.
 
     Raises
@@ -147,8 +150,8 @@ def compare(rollout: RolloutSpec, rates: Sequence[float] = RATES_TRIED, *, runs:
     AssertionError
         When a run ends otherwise.
     """
-    cells = promises(rollout, rates)
-    for index, cell in enumerate(cells):
+    cells = promises(rollout, rates)[which]
+    for index, cell in enumerate(cells, which.start or 0):
         for run in range(runs):
             ends = [way(rollout, cell.scenario, generator(seed, index, run)) for way in (PLAYING, decision_runs.every_look)]
             if ends[0] != ends[1]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.random import Generator
 
-from benchmarks.decision_screen import Rows, Windows, effects, good, learned, within
+from benchmarks.decision_screen import COLUMNS, SUMMED, Learned, Windows, column, good, scraped, within
 from benchmarks.decision_traffic import FIELDS, Traffic, counts_of
 from kanarya.api.rollout import RolloutSpec
 from kanarya.cli.simulation.runs import Outcome
@@ -21,13 +21,14 @@ from kanarya.decision.judge import Standard, limits_of
 from kanarya.decision.passage import Answer, Course, Passage
 from kanarya.decision.state import Run
 from kanarya.decision.statistics.dispersion import Dispersion
-from kanarya.decision.streams import MATCH_STAGE, is_last
+from kanarya.decision.streams import MATCH_STAGE, STREAMS, is_last
 
 BLOCK = 180
 """Looks drawn at a time."""
-PARTS = ("errors/pool", "errors/live", "latency/pool", "latency/live", "match/pool")
-TOTALS = {"pool": "live+mirror", "live": "live", "match": "compared"}
-BAD = {"errors": "errors", "latency": "slowest"}
+LEARNT = {"errors": "errors", "latency": "latency", "match": MATCH_STAGE}
+"""Where a run keeps what the looks of the step under way show of each metric's bursts."""
+SCRAPES = {"errors": ("stable_errors", "stable"), "latency": ("stable_slowest", "stable"), "match": ("mismatched", "compared")}
+"""What they show it by: bad events and requests of a look."""
 
 
 def play(spec: RolloutSpec, scenario: Scenario, random: Generator) -> Outcome:
@@ -43,30 +44,30 @@ def every_look(spec: RolloutSpec, scenario: Scenario, random: Generator) -> Outc
 def _play(spec: RolloutSpec, scenario: Scenario, random: Generator, *, every_look: bool) -> Outcome:
     passage, traffic, interval = Passage.begin(spec, forecast=False), Traffic(spec, scenario, random), float(spec.analysis.interval_seconds)
     requests = live = 0.0
-    by_time: list[tuple[float, np.ndarray]] = []
+    stages: list[_Stage] = []
     while True:
         step, since, stage = passage.step, passage.since, _Stage(passage, traffic)
         while passage.ended is None and passage.step == step:
             look = stage.looked + 1 if every_look else stage.next(passage)
             passage, answer = stage.look(passage, look)
-        counts = stage.rows.counts[: stage.looked + 1]
-        by_time.append((since, counts))
-        requests, live = requests + float(counts[-1, 0] + counts[-1, 1]), live + float(counts[-1, 0])
+        stages.append(stage)
+        counts = stage.counted(stage.looked)
+        requests, live = requests + float(counts[0] + counts[1]), live + float(counts[0])
         if passage.ended is not None:
             break
     promoted, now = answer.course is Course.ADVANCE, since + stage.looked * interval
     outcome = "Promoted" if promoted else answer.reason if answer.reason in ("Interrupted", "Expired") else "RolledBack"
     reacting_from = next((began for began in traffic.begun.values() if began < now), 0.0)
-    before = _requests_before(by_time, reacting_from, interval)
+    before = _requests_before(stages, reacting_from)
     return Outcome(outcome, answer.reason, step, now, requests, live, now - reacting_from, requests - before)
 
 
-def _requests_before(by_time: list[tuple[float, np.ndarray]], at: float, interval: float) -> float:
+def _requests_before(stages: list[_Stage], at: float) -> float:
     """Give the candidate's requests up to a time."""
     found = 0.0
-    for since, counts in by_time:
-        look = min(max(round((at - since) / interval), 0), len(counts) - 1)
-        found += float(counts[look, 0] + counts[look, 1])
+    for stage in stages:
+        look = min(max(round((at - stage.begun.since) / stage.interval), 0), stage.looked)
+        found += float(column(stage.sums, "pool")[look])
     return found
 
 
@@ -77,17 +78,17 @@ class _Stage:
     begun: Passage
     traffic: Traffic
     looked: int = 0
-    flagged: np.ndarray = field(default_factory=lambda: np.zeros(1, bool))
-    within: np.ndarray = field(default_factory=lambda: np.zeros(1, bool))
-    sums: dict[str, np.ndarray] = field(default_factory=dict)
     windows: dict[str, Windows] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         spec, run = self.begun.spec, _run_of(self.begun)
         self.interval = float(spec.analysis.interval_seconds)
         self.standard = Standard(spec.analysis, spec.plan, is_last(spec.plan, run.stage.value, run.step))
-        self.increments = np.zeros((1, len(FIELDS)))
-        self.rows = Rows(self.increments, range(1, 1))
+        self.shortest = spec.plan.steps[run.step].duration_seconds
+        self.known = _sums(run.bursts.get("match", Dispersion()))
+        self.bursts = {metric: _sums(run.bursts.get(key, Dispersion())) for metric, key in LEARNT.items()}
+        self.increments, self.sums = np.zeros((1, len(FIELDS))), np.zeros((1, len(COLUMNS)))
+        self.flagged, self.within = np.zeros(1, bool), np.zeros(1, bool)
 
     def look(self, passage: Passage, look: int) -> tuple[Passage, Answer]:
         """Let the decision look, up to which nothing can have come of the looks since its last."""
@@ -105,89 +106,85 @@ class _Stage:
         first = self.looked + 1
         while True:
             while first >= len(self.increments):
-                self._draw(passage)
-                self._judge()
-            looks = np.arange(first, len(self.increments))
-            within = self.within[first:]
-            since = _since(within, passage.since + looks * self.interval, held_since)
-            found = np.flatnonzero(self.flagged[first:] | (within & (passage.since + looks * self.interval - since >= hold)))
+                self._judge(self._draw(passage))
+            times, within = passage.since + np.arange(first, len(self.increments)) * self.interval, self.within[first:]
+            since = _since(within, times, held_since)
+            found = np.flatnonzero(self.flagged[first:] | (within & (times - since >= hold)))
             if len(found):
                 return first + int(found[0])
             held_since = float(since[-1]) if within[-1] else None
             first = len(self.increments)
 
-    def _draw(self, passage: Passage) -> None:
+    def counted(self, look: int) -> np.ndarray:
+        """Give what was counted up to a look, in columns as `FIELDS`."""
+        found: np.ndarray = self.increments[: look + 1].sum(axis=0)
+        return found
+
+    def _draw(self, passage: Passage) -> range:
         looks = range(len(self.increments), len(self.increments) + BLOCK)
         more = self.traffic.draw(step=passage.step, since=passage.since, looks=looks, weight=passage.weight)
         self.increments = np.vstack([self.increments, more])
-        self.rows = Rows(np.cumsum(self.increments, axis=0), looks)
+        self.sums = np.vstack([self.sums, self.sums[-1] + np.cumsum(more @ SUMMED, axis=0)])
+        for metric, (bad, total) in SCRAPES.items():
+            counts = more[:, FIELDS.index(bad)], more[:, FIELDS.index(total)]
+            self.bursts[metric] = np.vstack([self.bursts[metric], scraped(self.bursts[metric][-1], *counts)])
+        return looks
 
-    def _judge(self) -> None:
-        """Find the looks, of those drawn last, of which anything can come, and those that are Within."""
-        rows, spec, plan = self.rows, self.begun.spec, self.begun.spec.plan
-        limits, alphas, bursts = limits_of(spec.analysis), self.standard.alphas, _run_of(self.begun).bursts
-        increments, times = self.increments, np.array(rows.looks) * self.interval
-        pool = rows["live+mirror"]
-        self.windows = {name: self.windows.get(name, Windows()).after(rows[columns]) for name, columns in TOTALS.items()}
-        stable = increments[1:, 2]
-        for metric, column in (("errors", 5), ("latency", 11)):
-            self.sums[metric] = learned(bursts.get(metric, Dispersion()), increments[1:, column], stable)
-        self.sums["match"] = learned(bursts.get(MATCH_STAGE, Dispersion()), increments[1:, 13], increments[1:, 12])
-        known = bursts.get("match", Dispersion())
-        flagged = (rows.here(pool) == 0) | (self.begun.since + times > plan.max_run_seconds)
-        held = np.zeros(len(times), bool)
-        may_go = times >= plan.steps[_run_of(self.begun).step].duration_seconds
-        for part in PARTS:
-            metric, _, of = part.partition("/")
-            total = rows[TOTALS["match" if metric == "match" else of]]
-            bad = rows[_bad(part)]
-            sums = (
-                np.tile([known.scrapes, known.bad, known.total, known.squares], (len(times), 1))
-                if metric == "match"
-                else self.sums[metric][rows.looks.start - 1 : rows.looks.stop - 1]
-            )
-            looked = np.cumsum(np.diff(total, prepend=0.0) > 0)
-            effect = effects(sums, rows.here(total) / np.maximum(rows.here(looked), 1))
-            share = alphas.bad if metric == "match" else alphas.bad / 2
-            windows = self.windows["match" if metric == "match" else of]
-            flagged |= windows.may_be_bad(rows, (bad, total), effect, abort=limits[metric].abort, alpha=share)
-            if of == "live":
-                continue
-            at_slo = rows.here(rows["live_slow+mirror_slow"] if metric == "latency" else bad)
-            above = within(at_slo, rows.here(total), effect, limits[metric])
-            held |= above
-            some = np.flatnonzero(may_go & ~above)
-            may_go[:] = False
-            may_go[some] = good(rows.here(bad)[some], rows.here(total)[some], effect[some], limits[metric], alphas.good)
+    def _judge(self, looks: range) -> None:
+        """Find the looks of which anything can come, and those that are Within."""
+        plan, alphas, here = self.begun.spec.plan, self.standard.alphas, slice(looks.start, looks.stop)
+        times = np.array(looks) * self.interval
+        flagged = (column(self.sums, "pool")[here] == 0) | (self.begun.since + times > plan.max_run_seconds)
+        held, may_go = np.zeros(len(times), bool), times >= self.shortest
+        for kind in ("pool", "live", "match"):
+            self.windows[kind] = self.windows.get(kind, Windows()).after(column(self.sums, kind))
+        requests = {kind: column(self.sums, kind) for kind in self.windows}
+        per_look = {kind: total[here] / np.maximum(np.cumsum(np.diff(total, prepend=0.0) > 0)[here], 1) for kind, total in requests.items()}
+        for metric, limits in limits_of(self.begun.spec.analysis).items():
+            learned = Learned.of(self.known if metric == "match" else self.bursts[metric][looks.start - 1 : looks.stop - 1])
+            parts = ("pool",) if metric == "match" else ("pool", "live")
+            for part in parts:
+                kind, bad = "match" if metric == "match" else part, column(self.sums, f"{metric}/{part}")
+                effect, counts = learned.effects(per_look[kind]), (bad, requests[kind])
+                share = alphas.bad / len(parts)
+                flagged |= self.windows[kind].may_be_bad(looks, counts, effect, abort=limits.abort, alpha=share)
+                if part == "pool":
+                    at_slo = column(self.sums, "latency/slo") if metric == "latency" else bad
+                    above = within(at_slo[here], requests[kind][here], effect, limits)
+                    held |= above
+                    some = np.flatnonzero(may_go & ~above)
+                    may_go[:] = False
+                    may_go[some] = good(bad[here][some], requests[kind][here][some], effect[some], limits, alphas.good)
         self.flagged = np.concatenate([self.flagged, flagged | may_go])
         self.within = np.concatenate([self.within, held])
 
     def _brought_to(self, passage: Passage, look: int) -> Passage:
         """Give the run as the looks up to this one leave it behind, all of which only go on."""
-        run, rows, spec = _run_of(passage), self.rows, passage.spec
+        run = _run_of(passage)
         rings = {}
-        for part in PARTS:
-            metric, _, of = part.partition("/")
-            kind = "match" if metric == "match" else of
-            stable = None if metric == "match" else (rows["stable_errors" if metric == "errors" else "stable_slowest"], rows["stable"])
-            rings[part] = self.windows[kind].ring(look, rows[_bad(part)], rows[TOTALS[kind]], stable)
-        names = {"errors": "errors", "latency": "latency", "match": MATCH_STAGE}
-        bursts = {**run.bursts, **{names[metric]: Dispersion(*sums[look].tolist()) for metric, sums in self.sums.items()}}
+        for stream in STREAMS:
+            metric, _, part = stream.partition("/")
+            kind = "match" if metric == "match" else part
+            stable = None if metric == "match" else (column(self.sums, f"{metric}/stable"), column(self.sums, "stable"))
+            rings[stream] = self.windows[kind].ring(look, column(self.sums, stream), column(self.sums, kind), stable)
         times = passage.since + np.arange(self.looked + 1, look + 1) * self.interval
         held = self.within[self.looked + 1 : look + 1]
-        since = float(_since(held, times, run.within_since)[-1]) if held[-1] else None
         at = float(times[-1])
         changes = {
-            "counts": counts_of(rows.counts[look], spec),
+            "counts": counts_of(self.counted(look), passage.spec),
             "rings": rings,
-            "bursts": bursts,
+            "bursts": {**run.bursts, **{LEARNT[metric]: Dispersion(*sums[look].tolist()) for metric, sums in self.bursts.items()}},
             "watermark": at,
             "drift_watermark": at,
-            "within_since": since,
+            "within_since": float(_since(held, times, run.within_since)[-1]) if held[-1] else None,
             "storm_since": None,
             "missing_since": {},
         }
         return replace(passage, state=passage.state.model_copy(update={"run": run.model_copy(update=changes)}))
+
+
+def _sums(known: Dispersion) -> np.ndarray:
+    return np.array([[known.scrapes, known.bad, known.total, known.squares]])
 
 
 def _since(within: np.ndarray, times: np.ndarray, before: float | None) -> np.ndarray:
@@ -195,13 +192,6 @@ def _since(within: np.ndarray, times: np.ndarray, before: float | None) -> np.nd
     last = np.maximum.accumulate(np.where(within, -1, np.arange(len(within))))
     began = times[np.minimum(last + 1, len(times) - 1)]
     return began if before is None else np.where(last < 0, before, began)
-
-
-def _bad(part: str) -> str:
-    metric, _, of = part.partition("/")
-    if metric == "match":
-        return "mismatched"
-    return "+".join(f"{one}_{BAD[metric]}" for one in (("live", "mirror") if of == "pool" else ("live",)))
 
 
 def _run_of(passage: Passage) -> Run:

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from scipy.special import betainc, betaincc, betaln, xlogy
 
-from benchmarks.decision_traffic import COLUMN
+from benchmarks.decision_traffic import FIELDS
 from kanarya.decision.sequential import FEWEST_BAD, SHOWN, Limits
 from kanarya.decision.statistics.anytime import JEFFREYS, Prior, informative
-from kanarya.decision.statistics.dispersion import ASSUMED_ICC, ASSUMED_SCRAPES, HIGHEST, LOWEST, Dispersion
+from kanarya.decision.statistics.dispersion import ASSUMED_ICC, ASSUMED_SCRAPES, HIGHEST, LOWEST
 from kanarya.decision.statistics.windows import APART, CAPACITY, Mark, Ring, Tally
 
 MARGIN = 1e-9
@@ -30,21 +30,29 @@ LARGEST = 60.0
 """Likelihood ratios beyond e to this are cut off: any of them is enough."""
 
 
-@dataclass(frozen=True)
-class Rows:
-    """The counts of a step since its beginning, look by look, the first row all 0; and which of them are judged at once."""
+COLUMNS = {
+    "pool": ("live", "mirror"),
+    "live": ("live",),
+    "match": ("compared",),
+    "stable": ("stable",),
+    "errors/pool": ("live_errors", "mirror_errors"),
+    "errors/live": ("live_errors",),
+    "errors/stable": ("stable_errors",),
+    "latency/pool": ("live_slowest", "mirror_slowest"),
+    "latency/live": ("live_slowest",),
+    "latency/stable": ("stable_slowest",),
+    "latency/slo": ("live_slow", "mirror_slow"),
+    "match/pool": ("mismatched",),
+}
+"""Sums of the counts that are judged: requests by stream, bad events by metric and stream."""
+SUMMED = np.array([[float(name in names) for names in COLUMNS.values()] for name in FIELDS])
+PLACE = {name: index for index, name in enumerate(COLUMNS)}
 
-    counts: np.ndarray
-    looks: range
 
-    def __getitem__(self, names: str) -> np.ndarray:
-        """Give the sum of some columns, such as `live+mirror`, at all looks."""
-        found: np.ndarray = self.counts[:, [COLUMN[name] for name in names.split("+")]].sum(axis=1)
-        return found
-
-    def here(self, column: np.ndarray) -> np.ndarray:
-        """Give a column at the looks that are judged."""
-        return column[self.looks.start : self.looks.stop]
+def column(sums: np.ndarray, name: str) -> np.ndarray:
+    """Give one of `COLUMNS`."""
+    found: np.ndarray = sums[:, PLACE[name]]
+    return found
 
 
 @dataclass(frozen=True)
@@ -67,28 +75,46 @@ class Windows:
     def ring(self, look: int, bad: np.ndarray, total: np.ndarray, stable: tuple[np.ndarray, np.ndarray] | None) -> Ring:
         """Give the ring after a look."""
         opened = int(np.searchsorted(self.opened, look, side="right")) - 1
-        numbers = [number for number in _kept(opened).tolist() if number > 0]
+        numbers = [number for number in _kept_table()[opened].tolist() if number > 0]
         at = self.opened[numbers]
         zeros = np.zeros(len(numbers))
         columns = (bad[at], total[at], *((one[at] for one in stable) if stable else (zeros, zeros)))
-        marks = tuple(Mark(number, *counts) for number, *counts in zip(numbers, *(one.tolist() for one in columns), strict=True))
+        marks = tuple(map(Mark, numbers, *(one.tolist() for one in columns)))
         looked = int(np.count_nonzero(np.diff(total[: look + 1]) > 0))
         return Ring(looked, float(total[look]), opened, marks)
 
     def may_be_bad(
-        self, rows: Rows, counts: tuple[np.ndarray, np.ndarray], effect: np.ndarray, *, abort: float, alpha: float
+        self, looks: range, counts: tuple[np.ndarray, np.ndarray], effect: np.ndarray, *, abort: float, alpha: float
     ) -> np.ndarray:
-        """Give whether evidence of Bad may reach 1/alpha, at the looks that are judged; `counts` are bad and all requests."""
+        """Give whether evidence of Bad may reach 1/alpha at each of the looks.
+
+        Until the next bad event evidence only falls, but for a smaller design effect: a look with a bad event that shows too little with
+        the smallest one up to the next speaks for all of these.
+        """
+        bad, _ = counts
+        first, flagged = looks.start, np.zeros(len(looks), bool)
+        news = np.flatnonzero(np.diff(bad[first - 1 : looks.stop]) > 0)
+        begins = news if len(news) and news[0] == 0 else np.concatenate([[0], news])
+        least = np.minimum.reduceat(effect, begins)
+        some = self._reached(first + begins, counts, least, abort, alpha)
+        if some.any():
+            ends = np.append(begins[1:], len(looks))
+            rows = np.concatenate([np.arange(begin, end) for begin, end in zip(begins[some], ends[some], strict=True)])
+            flagged[rows] = self._reached(first + rows, counts, effect[rows], abort, alpha)
+        return flagged
+
+    def _reached(
+        self, looks: np.ndarray, counts: tuple[np.ndarray, np.ndarray], effect: np.ndarray, abort: float, alpha: float
+    ) -> np.ndarray:
         bad, total = counts
-        looks = np.arange(rows.looks.start, rows.looks.stop)
         numbers = _kept_table()[np.searchsorted(self.opened, looks - 1, side="right") - 1]
         begun = self.opened[np.maximum(numbers, 0)]
-        more_bad, more = rows.here(bad)[:, None] - bad[begun], rows.here(total)[:, None] - total[begun]
-        row, column = np.nonzero((numbers >= 0) & (more_bad >= FEWEST_BAD) & (more_bad > abort * more))
+        more_bad, more = bad[looks][:, None] - bad[begun], total[looks][:, None] - total[begun]
+        row, place = np.nonzero((numbers >= 0) & (more_bad >= FEWEST_BAD) & (more_bad > abort * more))
         if not len(row):
             return np.zeros(len(looks), bool)
-        number, divided = numbers[row, column].astype(float), effect[row]
-        most = log_ratio(more_bad[row, column] / divided, more[row, column] / divided, abort)
+        number = numbers[row, place].astype(float)
+        most = log_ratio(more_bad[row, place], more[row, place], abort) / effect[row]
         weight = np.where(number > 0, 0.5 / np.maximum(number * (number + 1), 1.0), 0.5)
         mean = np.bincount(row, weight * np.exp(np.minimum(most, LARGEST)), minlength=len(looks))
         found: np.ndarray = mean >= (1 - MARGIN) / alpha
@@ -102,27 +128,40 @@ def log_ratio(bad: np.ndarray, total: np.ndarray, p0: float) -> np.ndarray:
     return found
 
 
-def effects(learned: np.ndarray, per_look: np.ndarray) -> np.ndarray:
-    """Give the design effect of each look from sums of scrapes in columns as those of `Dispersion`; see `dispersion.design_effect`."""
-    scrapes, bad, total, squares = learned.T
-    assumed = np.minimum(np.maximum(per_look - 1, 0.0) * ASSUMED_ICC, HIGHEST - LOWEST)
-    weight = np.maximum(scrapes - 1, 0.0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        rate = bad / total
-        excess = (squares - bad * rate) / (rate * (1 - rate)) / (scrapes - 1) - 1
-        per_scrape = total / scrapes
-        bunch = np.where(per_scrape > 1, np.minimum(1.0, np.maximum(per_look - 1, 0.0) / (per_scrape - 1)), 1.0)
-        excess = np.where((scrapes >= 2) & (rate > 0) & (rate < 1), excess * bunch, 0.0)
-    found: np.ndarray = np.clip(LOWEST + (assumed * ASSUMED_SCRAPES + excess * weight) / (ASSUMED_SCRAPES + weight), LOWEST, HIGHEST)
-    return found
+@dataclass(frozen=True)
+class Learned:
+    """What is known of bursts before each look: excess over 1 and requests of a scrape, and the weight of it, as `Dispersion` has them."""
+
+    excess: np.ndarray
+    per_scrape: np.ndarray
+    weight: np.ndarray
+
+    @classmethod
+    def of(cls, sums: np.ndarray) -> Learned:
+        """Read it off sums of scrapes, in columns as the fields of `Dispersion`."""
+        scrapes, bad, total, squares = sums.T
+        with np.errstate(divide="ignore", invalid="ignore"):
+            rate = bad / total
+            excess = (squares - bad * rate) / (rate * (1 - rate)) / (scrapes - 1) - 1
+            per_scrape = total / scrapes
+        return cls(np.where((scrapes >= 2) & (rate > 0) & (rate < 1), excess, 0.0), per_scrape, np.maximum(scrapes - 1, 0.0))
+
+    def effects(self, per_look: np.ndarray) -> np.ndarray:
+        """Give the design effect of each look; see `dispersion.design_effect`."""
+        more = np.maximum(per_look - 1, 0.0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            bunch = np.where(self.per_scrape > 1, np.minimum(1.0, more / (self.per_scrape - 1)), 1.0)
+        assumed = np.minimum(more * ASSUMED_ICC, HIGHEST - LOWEST)
+        excess = (assumed * ASSUMED_SCRAPES + self.excess * bunch * self.weight) / (ASSUMED_SCRAPES + self.weight)
+        found: np.ndarray = np.minimum(np.maximum(LOWEST + excess, LOWEST), HIGHEST)
+        return found
 
 
-def learned(before: Dispersion, bad: np.ndarray, total: np.ndarray) -> np.ndarray:
-    """Give the sums of `Dispersion` before each look, and after the last; `bad` and `total` are increments by look."""
+def scraped(before: np.ndarray, bad: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """Give the sums of `Dispersion` after each look, from those `before`; `bad` and `total` are increments by look."""
     seen = total > 0
     squares = np.divide(bad * bad, total, out=np.zeros(len(bad)), where=seen)
-    first = [before.scrapes, before.bad, before.total, before.squares]
-    return np.cumsum(np.vstack([first, np.column_stack([seen, bad, total, squares])]), axis=0)
+    return np.cumsum(np.vstack([before, np.column_stack([seen, bad, total, squares])]), axis=0)[1:]
 
 
 def shown(mass: Mass, bad: np.ndarray, total: np.ndarray, p0: float, needed: float) -> np.ndarray:
@@ -165,8 +204,3 @@ def _kept_table() -> np.ndarray:
         total += APART
         ring = ring.looked(Tally(0.0, total))
     return np.array(rows)
-
-
-def _kept(opened: int) -> np.ndarray:
-    found: np.ndarray = _kept_table()[opened]
-    return found

@@ -49,7 +49,8 @@ class Traffic:
         candidate, stable = self._rates(step, since, looks)
         total = random.poisson(self.scenario.rps * self.spec.analysis.interval_seconds, size)
         live = random.binomial(total, weight / self.spec.plan.weight_total)
-        copied, copied_back = random.binomial(total - live, mirrored), random.binomial(live, mirrored)
+        whole = mirrored >= 1
+        copied, copied_back = (some if whole else random.binomial(some, mirrored) for some in (total - live, live))
         found = np.empty((size, len(FIELDS)))
         for column, row in (("live", live), ("mirror", copied), ("stable", total - live + copied_back), ("compared", copied + copied_back)):
             found[:, COLUMN[column]] = row
@@ -68,7 +69,8 @@ class Traffic:
     def _rates(self, step: int, since: float, looks: range) -> tuple[np.ndarray, np.ndarray]:
         """Give by look, for candidate and stable, the shares of errors, slow, very slow and unequal requests."""
         interval = float(self.spec.analysis.interval_seconds)
-        if len(self.begun) == len(changes := self.scenario.changes) and all(change.lasts is None for change in changes):
+        changes = self.scenario.changes
+        if all(change.lasts is None if index in self.begun else step < change.step for index, change in enumerate(changes)):
             same = self._changed(tuple(self.begun))
             candidate, stable = (np.tile(shares, (len(looks), 1)) for shares in same)
             return candidate, stable

@@ -105,6 +105,7 @@ def simulated(
     jobs: int = 1,
     progress: Callable[[int], None] | None = None,
     playing: Play = play,
+    first: int = 0,
 ) -> Iterator[list[Outcome]]:
     """Play `runs` runs of each cell; gives the outcomes of one cell after the other, in the order of the runs.
 
@@ -120,19 +121,21 @@ def simulated(
         Told how many more runs are done.
     playing
         What plays a run.
+    first
+        The number of the first cell: with the seed it makes its randomness.
     """
     tell = progress or (lambda _: None)
-    chunks = [(cell, range(first, min(first + CHUNK, runs))) for cell in range(len(cells)) for first in range(0, runs, CHUNK)]
+    chunks = [(cell, range(begin, min(begin + CHUNK, runs))) for cell in range(len(cells)) for begin in range(0, runs, CHUNK)]
     if jobs <= 1:
         for cell, work in enumerate(cells):
             found = []
             for _, some in (chunk for chunk in chunks if chunk[0] == cell):
-                found += _some(playing, work, seed, cell, some)
+                found += _some(playing, work, seed, first + cell, some)
                 tell(len(some))
             yield found
         return
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        waiting = [(cell, pool.submit(_some, playing, cells[cell], seed, cell, some)) for cell, some in chunks]
+        waiting = [(cell, pool.submit(_some, playing, cells[cell], seed, first + cell, some)) for cell, some in chunks]
         try:
             for cell in range(len(cells)):
                 found = []
