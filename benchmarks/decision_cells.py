@@ -128,13 +128,15 @@ def kept_rows(
         yield f"| {cell.name} | {cell.counted} | {percent(cell.at_most)} | {told} | {_ends(outcomes)} |"
 
 
-def reaction_rows(rollout: RolloutSpec, *, runs: int, seed: int, jobs: int, progress: Callable[[int], None] | None = None) -> Iterator[str]:
+def reaction_rows(
+    rollout: RolloutSpec, *, which: slice = ALL, runs: int, seed: int, jobs: int, progress: Callable[[int], None] | None = None
+) -> Iterator[str]:
     """Play faults of every size from the start and from the middle of a step; gives the rows of a table in Markdown."""
-    cells = reactions(rollout)
+    cells, first = reactions(rollout)[which], 2 * (which.start or 0)
     yield "| fault | from the start | from the middle of the step | ratio of medians |"
     yield "|---|---|---|---|"
     played = [(rollout, scenario) for _, _, *both in cells for scenario in both]
-    found = simulated(played, runs=runs, seed=seed + 1, jobs=jobs, progress=progress, playing=PLAYING)
+    found = simulated(played, runs=runs, seed=seed + 1, jobs=jobs, progress=progress, playing=PLAYING, first=first)
     for (metric, size, *_), *both in zip(cells, found, found, strict=True):
         early, late = ([one.reaction_requests for one in outcomes if one.outcome == "RolledBack" and one.step == 0] for outcomes in both)
         middle = [quantile(some, 0.5) for some in (early, late)]
