@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks import decision_runs
 from kanarya.api.rollout import RolloutSpec, parse_spec
 from kanarya.cli.simulation.feasibility import RATES, needs
 from kanarya.cli.simulation.planning import behaviour, faults, healthy
-from kanarya.cli.simulation.runs import Outcome, simulate
+from kanarya.cli.simulation.runs import Outcome, generator, simulated
 from kanarya.cli.simulation.scenario import Behaviour, Change, Scenario
-from kanarya.cli.simulation.summary import interval, percent, quantile
+from kanarya.cli.simulation.summary import duration, interval, percent, quantile
 from kanarya.decision.judge import limits_of
 
 BURSTS = 0.1
+PLAYING = decision_runs.play
+ALL = slice(None)
 
 
 @dataclass(frozen=True)
@@ -38,13 +42,15 @@ class Promise:
 
 
 def spec(*, steps: int = 5, look_seconds: int = 10, **analysis: Any) -> RolloutSpec:
-    """Give the default plan, or its last steps, without soak."""
+    """Give the default plan, or its last steps, without soak; drift is told, and decides nothing."""
     plan = {"steps": [{"weight": weight} for weight in (5, 10, 25, 50, 100)[-steps:]], "maxRunSeconds": steps * 3600 + 3600}
-    about = {"method": "Sequential", "intervalSeconds": look_seconds, **analysis}
+    about = {"method": "Sequential", "intervalSeconds": look_seconds, "drift": {"action": "Report"}, **analysis}
     return parse_spec({"targetRef": {"name": "fraud"}, "serviceRef": {"name": "fraud"}, "plan": plan, "analysis": about})
 
 
 RATES_TRIED = (1.0, 5.0)
+CAUSED = (0.05, 0.3)
+"""Shares of errors on both tracks of a candidate that breaks what it shares with stable, from its second step on."""
 
 
 def promises(rollout: RolloutSpec, rates: Sequence[float] = RATES_TRIED) -> list[Promise]:
@@ -76,6 +82,11 @@ def promises(rollout: RolloutSpec, rates: Sequence[float] = RATES_TRIED) -> list
     worse_in_it = Change(step=1, seconds=600, lasts=600, candidate=broken, stable=Behaviour(errors=0.1))
     found.append(Promise("a storm of 30 % errors on both tracks", meets(good, both, rps=rates[-1]), "blamed", 0.02))
     found.append(Promise("80 % errors in a storm of 10 %", meets(good, worse_in_it, rps=rates[-1]), "let off", 0.02))
+    for share in CAUSED:
+        causes = Change(step=1, candidate=Behaviour(errors=share), stable=Behaviour(errors=share))
+        found.append(
+            Promise(f"causes {percent(share)} errors on both tracks from step 1", meets(good, causes, rps=rates[-1]), "promoted", 0.01)
+        )
     return found
 
 
@@ -93,43 +104,70 @@ def reactions(rollout: RolloutSpec, rps: float = 1.0) -> list[tuple[str, float, 
     return found
 
 
-def kept_table(
+def kept_rows(
     rollout: RolloutSpec,
     rates: Sequence[float] = RATES_TRIED,
     *,
+    which: slice = ALL,
     runs: int,
     seed: int,
     jobs: int,
     progress: Callable[[int], None] | None = None,
-) -> list[str]:
-    """Play all promises; gives a table in Markdown."""
-    cells = promises(rollout, rates)
-    found = simulate([(rollout, cell.scenario) for cell in cells], runs=runs, seed=seed, jobs=jobs, progress=progress)
-    rows = ["| candidate | must not be | at most | runs | share | 95 % interval | |", "|---|---|---|---|---|---|---|"]
+) -> Iterator[str]:
+    """Play promises; gives the rows of a table in Markdown, each when its cell is done."""
+    cells, first = promises(rollout, rates)[which], which.start or 0
+    yield "| candidate | must not be | at most | runs | share | 95 % interval | | ends |"
+    yield "|---|---|---|---|---|---|---|---|"
+    works = [(rollout, cell.scenario) for cell in cells]
+    found = simulated(works, runs=runs, seed=seed, jobs=jobs, progress=progress, playing=PLAYING, first=first)
     for cell, outcomes in zip(cells, found, strict=True):
         events = cell.events(outcomes)
         low, high = interval(events, runs)
         verdict = "kept" if high <= cell.at_most else "broken" if low > cell.at_most else "within the noise"
         told = f"{events} of {runs} | {percent(events / runs)} | {percent(low)} to {percent(high)} | {verdict}"
-        rows.append(f"| {cell.name} | {cell.counted} | {percent(cell.at_most)} | {told} |")
-    return rows
+        yield f"| {cell.name} | {cell.counted} | {percent(cell.at_most)} | {told} | {_ends(outcomes)} |"
 
 
-def reaction_table(rollout: RolloutSpec, *, runs: int, seed: int, jobs: int, progress: Callable[[int], None] | None = None) -> list[str]:
-    """Play faults of every size from the start and from the middle of a step; gives a table in Markdown."""
-    cells = reactions(rollout)
+def reaction_rows(
+    rollout: RolloutSpec, *, which: slice = ALL, runs: int, seed: int, jobs: int, progress: Callable[[int], None] | None = None
+) -> Iterator[str]:
+    """Play faults of every size from the start and from the middle of a step; gives the rows of a table in Markdown."""
+    cells, first = reactions(rollout)[which], 2 * (which.start or 0)
+    yield "| fault | from the start | from the middle of the step | ratio of medians |"
+    yield "|---|---|---|---|"
     played = [(rollout, scenario) for _, _, *both in cells for scenario in both]
-    found = simulate(played, runs=runs, seed=seed + 1, jobs=jobs, progress=progress)
-    rows = ["| fault | from the start | from the middle of the step | ratio of medians |", "|---|---|---|---|"]
-    for index, (metric, size, *_) in enumerate(cells):
-        early, late = (
-            [one.reaction_requests for one in outcomes if one.outcome == "RolledBack" and one.step == 0]
-            for outcomes in found[2 * index : 2 * index + 2]
-        )
+    found = simulated(played, runs=runs, seed=seed + 1, jobs=jobs, progress=progress, playing=PLAYING, first=first)
+    for (metric, size, *_), *both in zip(cells, found, found, strict=True):
+        early, late = ([one.reaction_requests for one in outcomes if one.outcome == "RolledBack" and one.step == 0] for outcomes in both)
         middle = [quantile(some, 0.5) for some in (early, late)]
-        ratio = f"{middle[1] / middle[0]:.1f}" if middle[0] and middle[1] else "-"
-        rows.append(f"| {metric} {percent(size)} | {_requests(early, runs)} | {_requests(late, runs)} | {ratio} |")
-    return rows
+        ratio = f"{middle[1] / middle[0]:.2f}" if middle[0] and middle[1] else "-"
+        yield f"| {metric} {percent(size)} | {_requests(early, runs)} | {_requests(late, runs)} | {ratio} |"
+
+
+def compare(rollout: RolloutSpec, rates: Sequence[float] = RATES_TRIED, *, which: slice = ALL, runs: int, seed: int) -> int:
+    """Play the first runs of each promise with a decision at every look as well; gives how many were compared.
+
+    Raises
+    ------
+    AssertionError
+        When a run ends otherwise.
+    """
+    cells = promises(rollout, rates)[which]
+    for index, cell in enumerate(cells, which.start or 0):
+        for run in range(runs):
+            ends = [way(rollout, cell.scenario, generator(seed, index, run)) for way in (PLAYING, decision_runs.every_look)]
+            if ends[0] != ends[1]:
+                raise AssertionError(f"{cell.name}, run {run}: {ends[0]}, and with a decision at every look {ends[1]}")
+    return runs * len(cells)
+
+
+def _ends(outcomes: Sequence[Outcome]) -> str:
+    """Tell the outcomes, the most frequent first, with the median seconds since what the cell is about began."""
+    told = []
+    for name, count in Counter(one.outcome for one in outcomes).most_common():
+        seconds = quantile([one.reaction_seconds for one in outcomes if one.outcome == name], 0.5)
+        told.append(f"{count} {name} after {duration(seconds)}")
+    return ", ".join(told)
 
 
 def _requests(some: Sequence[float], runs: int) -> str:

@@ -20,6 +20,9 @@ IN_A_ROW, FEWEST = (1, 2, 3, 4, 5), (0, 30, 100)
 LOOKS = 180
 """Looks of a step: half an hour, one each ten seconds."""
 
+ENOUGH = 30.0
+"""Evidence (ln E) beyond any threshold that is compared."""
+
 Counts = list[tuple[int, int]]
 """Bad events and requests, look by look."""
 
@@ -47,7 +50,7 @@ class Rival:
 
 @dataclass(frozen=True)
 class Ours:
-    """The evidence after each look, and the requests up to it: any threshold can be tried on it afterwards."""
+    """The evidence after each look, and the requests up to it: any threshold from 0 to `ENOUGH` can be tried on it afterwards."""
 
     evidence: np.ndarray
     seen: np.ndarray
@@ -60,8 +63,10 @@ class Ours:
         for (bad, more), (stable_bad, stable_more) in zip(counts, stable, strict=True):
             now = Tally(now.bad + bad, now.total + more, now.stable_bad + stable_bad, now.stable_total + stable_more)
             effect = design_effect(bursts, ring.per_look(now))
-            evidence.append(prove_bad(Stream(now, ring, effect), ABORT, 0.01).log_e)
+            evidence.append(prove_bad(Stream(now, ring, effect), ABORT, 1.0).log_e)
             seen.append(now.total)
+            if evidence[-1] > ENOUGH:
+                break
             ring, bursts = ring.looked(now), bursts.seen(stable_bad, stable_more)
         return cls(np.array(evidence), np.array(seen))
 
@@ -91,6 +96,8 @@ def frontier(per_look: int, *, runs: int, seed: int, progress: Callable[[int], N
             progress(1)
     # Largest evidence that a run at slo ever has: a threshold just above the k-th largest gives k - 1 false aborts.
     worst = sorted((float(one.evidence.max()) for one in ours[SLO]), reverse=True)
+    if worst[0] > ENOUGH:
+        raise AssertionError(f"a healthy run has evidence of {worst[0]:.1f}: look on longer")
     default = -float(np.log(alphas(abort=0.99, advance=0.95, steps=5, soak=False).bad / 2))
     heads = " | ".join(f"{percent(share)} bad" for share in SHARES)
     rows = [f"| rule | false aborts at slo | {heads} | fewer requests |", f"|---|---|{'---|' * len(SHARES)}---|"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Iterable
 
 from benchmarks import decision_cells, decision_rivals
 from kanarya.cli.simulation.show import progress
@@ -24,26 +25,32 @@ def main() -> int:
     parser.add_argument("--rates", type=float, nargs="+", default=decision_cells.RATES_TRIED, metavar="R", help="requests a second")
     parser.add_argument("--seed", type=int, default=1, metavar="N")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: one for each core)")
+    parser.add_argument("--compare", type=int, default=3, metavar="N", help="runs of each promise also decided at every look (default: 3)")
+    parser.add_argument("--cells", type=int, nargs=2, metavar=("FIRST", "END"), help="rows of a table, from 0: only FIRST to before END")
     parser.add_argument("--only", choices=("promises", "reactions", "rivals"), help="one of the three tables")
     arguments = parser.parse_args()
     runs, seed, jobs = arguments.runs, arguments.seed, arguments.jobs
-    if runs < 1 or not 1 <= arguments.look_seconds <= 300 or jobs < 1 or seed < 0:
-        parser.error("runs and jobs must be at least 1, look-seconds 1 to 300, seed at least 0")
+    if runs < 1 or not 1 <= arguments.look_seconds <= 300 or jobs < 1 or seed < 0 or arguments.compare < 0:
+        parser.error("runs and jobs must be at least 1, look-seconds 1 to 300, seed and compare at least 0")
+    if arguments.cells and arguments.only not in ("promises", "reactions"):
+        parser.error("--cells goes with --only promises or --only reactions")
     rollout = decision_cells.spec(look_seconds=arguments.look_seconds)
+    which = slice(*arguments.cells) if arguments.cells else decision_cells.ALL
     wanted = (arguments.only,) if arguments.only else ("promises", "reactions", "rivals")
     if "promises" in wanted:
         rates = arguments.rates
         try:
-            cells = len(decision_cells.promises(rollout, rates))
+            cells = len(decision_cells.promises(rollout, rates)[which])
         except ValueError as error:
             parser.error(str(error))
         with progress("promises", runs * cells) as done:
-            table = decision_cells.kept_table(rollout, rates, runs=runs, seed=seed, jobs=jobs, progress=done)
-        _write("Promises", table)
+            _write("Promises", decision_cells.kept_rows(rollout, rates, which=which, runs=runs, seed=seed, jobs=jobs, progress=done))
+        compared = decision_cells.compare(rollout, rates, which=which, runs=arguments.compare, seed=seed)
+        sys.stdout.write(f"{compared} of these runs were played with a decision at every look as well, and ended the same.\n\n")
     if "reactions" in wanted:
-        with progress("reactions", 2 * runs * len(decision_cells.reactions(rollout))) as done:
-            table = decision_cells.reaction_table(rollout, runs=runs, seed=seed, jobs=jobs, progress=done)
-        _write("Requests until a fault is noticed: median (95 %)", table)
+        with progress("reactions", 2 * runs * len(decision_cells.reactions(rollout)[which])) as done:
+            rows = decision_cells.reaction_rows(rollout, which=which, runs=runs, seed=seed, jobs=jobs, progress=done)
+            _write("Requests until a fault is noticed: median (95 %)", rows)
     for per_look in PER_LOOK if "rivals" in wanted else ():
         with progress(f"rivals, {per_look} requests a look", runs) as done:
             table = decision_rivals.frontier(per_look, runs=runs, seed=seed, progress=done)
@@ -51,9 +58,12 @@ def main() -> int:
     return 0
 
 
-def _write(title: str, table: list[str]) -> None:
-    sys.stdout.write(f"### {title}\n\n" + "\n".join(table) + "\n\n")
-    sys.stdout.flush()
+def _write(title: str, rows: Iterable[str]) -> None:
+    sys.stdout.write(f"### {title}\n\n")
+    for row in rows:
+        sys.stdout.write(f"{row}\n")
+        sys.stdout.flush()
+    sys.stdout.write("\n")
 
 
 if __name__ == "__main__":

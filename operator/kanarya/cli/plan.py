@@ -14,6 +14,7 @@ from typing import Any
 from kanarya.api.rollout import RolloutSpec
 from kanarya.cli.rollout_file import read_named, without_metrics
 from kanarya.cli.simulate import natural, positive
+from kanarya.cli.simulation.drift_needs import FEATURES, REFERENCE_ROWS, drift_need
 from kanarya.cli.simulation.feasibility import MOST, SURE, Need, needs
 from kanarya.cli.simulation.planning import outlook, work
 from kanarya.cli.simulation.show import progress, table
@@ -26,8 +27,9 @@ DEFINITION = (
 EPILOG = f"""\
 {DEFINITION}
 That part is exact: binomial counts, expected numbers of requests, stable without bursts, each verdict the judge's own. Of latency,
-all slow requests count as slower than abort, too. Drift is judged over the whole run and is not part of it. Times to notice a fault,
-and how often a run ends wrongly, come from simulated runs with a fixed seed; --runs 0 leaves them out.
+all slow requests count as slower than abort, too. What drift needs, over the whole run, is near enough: a candidate without drift, its
+features independent, {REFERENCE_ROWS:.0f} rows of reference. Times to notice a fault, and how often a run ends wrongly, come from simulated
+runs with a fixed seed; --runs 0 leaves them out.
 """
 NAMES = {
     "healthy": "half the bad events of every slo",
@@ -50,6 +52,9 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
     rate.add_argument("--rps", type=_rate, metavar="R", help="requests a second of all clients together")
     rate.add_argument("--prometheus", metavar="URL", help="measure them: what the rollout's routers counted in the last hour")
     sub.add_argument("-n", "--namespace", default="default", help="of the rollout, to measure (default: default)")
+    sub.add_argument(
+        "--features", type=natural, default=FEATURES, metavar="N", help=f"whose drift is counted (default: {FEATURES}); 0: none"
+    )
     sub.add_argument(
         "--runs", type=natural, default=40, metavar="N", help="simulated runs of each kind, 0 for none (default: 40; 100 are minutes)"
     )
@@ -77,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     except ValueError as error:
         sys.stderr.write(f"kanarya plan: {printable(str(error))}\n")
         return 1
-    told = plan(spec, rps, runs=arguments.runs, seed=arguments.seed, jobs=arguments.jobs)
+    told = plan(spec, rps, runs=arguments.runs, seed=arguments.seed, jobs=arguments.jobs, features=arguments.features)
     sys.stdout.write(json.dumps(told, indent=1, allow_nan=False) + "\n" if arguments.output == "json" else text(told))
     return 0
 
@@ -88,14 +93,15 @@ def _measured(address: str, namespace: str, name: str) -> float:
     return asyncio.run(measure(address, namespace, name))
 
 
-def plan(spec: RolloutSpec, rps: float, *, runs: int, seed: int = 1, jobs: int = 1) -> dict[str, Any]:
+def plan(spec: RolloutSpec, rps: float, *, runs: int, seed: int = 1, jobs: int = 1, features: int = FEATURES) -> dict[str, Any]:
     """Give the JSON form of what `kanarya plan` tells."""
-    found = needs(spec, rps)
+    found, drift = needs(spec, rps), drift_need(spec, rps, features)
     told: dict[str, Any] = {
         "requestsPerSecond": rps,
-        "feasible": all(need.feasible for need in found),
+        "feasible": all(need.feasible for need in found) and (drift is None or drift.feasible),
         "definition": DEFINITION,
         "steps": [need.as_json() for need in found],
+        **({} if drift is None else {"drift": drift.as_json()}),
         "guaranteed": _guaranteed(spec),
     }
     if runs:
@@ -121,6 +127,8 @@ def text(told: dict[str, Any]) -> str:
     rows = [_need_row(Need(**{_FIELDS[key]: value for key, value in row.items() if key in _FIELDS})) for row in told["steps"]]
     headings = ("step", "weight", "metric", "expected", "needed", "after", "chance of Good in time", "feasible")
     parts = [table(f"{told['requestsPerSecond']:g} requests a second (exact)", headings, rows), DEFINITION + "\n"]
+    if "drift" in told:
+        parts.append(_drift(told["drift"]))
     bounds = told["guaranteed"]
     if bounds:
         back, advanced, promoted = (percent(bounds[key]) for key in bounds)
@@ -156,6 +164,15 @@ def _need_row(need: Need) -> tuple[str, ...]:
         duration(need.seconds),
         percent(need.chance),
         "yes" if need.feasible else "no: hold, or more traffic or time",
+    )
+
+
+def _drift(found: dict[str, Any]) -> str:
+    need = f"over {MOST}" if found["needed"] is None else str(found["needed"])
+    when = "no: hold, or more traffic or time" if not found["feasible"] else f"yes, after {duration(found['neededSeconds'])}"
+    return (
+        f"Drift of {found['features']} features has to be Good at the end of weight {found['weight']}: {need} requests needed, "
+        f"{found['expected']:.0f} expected by then. Feasible: {when}.\n"
     )
 
 

@@ -23,7 +23,7 @@ from math import floor, inf, log
 from kanarya.api.rollout import DriftLimits
 from kanarya.decision.counts import Bins, Drift
 from kanarya.decision.sequential import MOST_NEEDED, Alphas
-from kanarya.decision.statistics.psi import Bounds, bounds, psi, psi_terms
+from kanarya.decision.statistics.psi import bound, psi, psi_terms
 from kanarya.decision.verdict import Kind, Verdict, eta_of
 
 SAMPLES_PER_BIN = 10
@@ -34,7 +34,9 @@ GROWTH = 1.25
 """By how much the sample grows from one look that spends error probability to the next."""
 
 
-def judge_drift(limits: DriftLimits, drift: Drift, *, min_samples: float, elapsed: float, alphas: Alphas | None = None) -> Verdict:
+def judge_drift(
+    limits: DriftLimits, drift: Drift, *, min_samples: float, elapsed: float, alphas: Alphas | None = None, forecast: bool = True
+) -> Verdict:
     """Judge the drift of a run.
 
     Parameters
@@ -47,6 +49,8 @@ def judge_drift(limits: DriftLimits, drift: Drift, *, min_samples: float, elapse
         Seconds in which the requests came, for the estimate of when there will be enough.
     alphas
         Error probabilities of Bad and Good over the whole run; None compares the PSI as counted.
+    forecast
+        Whether to tell the bounds, and to estimate how many requests it takes when there are too few; else as many as there are.
     """
     if not drift.reference:
         return Verdict(Kind.NO_DATA, "NoReference", detail="the candidate exposes no training reference")
@@ -58,10 +62,11 @@ def judge_drift(limits: DriftLimits, drift: Drift, *, min_samples: float, elapse
         rows.append(_Row(feature, reference, current))
     fewest = max(float(min_samples), *(float(SAMPLES_PER_BIN * len(row.reference)) for row in rows))
     seen = _Seen(tuple(rows), limits, fewest, alphas)
+    detail = seen.detail if forecast else ""
     have = seen.have
 
     def verdict(kind: Kind, reason: str, need: float, eta: float | None = None, more: str = "") -> Verdict:
-        return Verdict(kind, reason, seen.overall, limits.overall, limits.per_feature, have, need, eta, seen.detail + more)
+        return Verdict(kind, reason, seen.overall, limits.overall, limits.per_feature, have, need, eta, detail + more)
 
     if have < fewest:
         return verdict(Kind.INSUFFICIENT, "TooFewSamples", fewest, eta_of(have, fewest, elapsed))
@@ -69,7 +74,7 @@ def judge_drift(limits: DriftLimits, drift: Drift, *, min_samples: float, elapse
         return verdict(Kind.BAD, "DriftAboveLimit", fewest, more=f"; {seen.worst.moved}")
     if seen.below():
         return verdict(Kind.GOOD, "DriftWithinLimit", fewest)
-    need = seen.needed()
+    need = seen.needed() if forecast else have
     eta = eta_of(have, need, elapsed) if need < MOST_NEEDED else None
     return verdict(Kind.INSUFFICIENT, "DriftUndecided", need, eta, f"; {seen.worst.moved}")
 
@@ -97,17 +102,22 @@ class _Row:
     @cached_property
     def bins(self) -> int:
         """Bins that anything fell in: an always empty one, such as `missing`, adds no noise."""
-        return max(2, sum(1 for row in zip(self.reference, self.current, strict=True) if any(row)))
+        return max(2, sum([1 for known, seen in zip(self.reference, self.current, strict=True) if known or seen]))
 
-    def bounds(self, alpha: float, more: float = 1.0) -> Bounds:
-        """Give the bounds; roughly, with `more` than 1, those of so many times the counts with the same drift and their own noise."""
-        if not self.known or not self.have:
-            return Bounds(0.0, inf, 0.0)
+    def lower(self, alpha: float, more: float = 1.0) -> float:
+        """Give the lower bound; roughly, with `more` than 1, that of so many times the counts with the same drift and their own noise."""
+        return self._bound(1 - alpha, more) if self.known and self.have else 0.0
+
+    def upper(self, alpha: float, more: float = 1.0) -> float:
+        """Give the upper bound, in the same way."""
+        return self._bound(alpha, more) if self.known and self.have else inf
+
+    def _bound(self, tail: float, more: float) -> float:
         have, found = self.have * more, self.psi
         if more != 1.0:
             corrected = max(0.0, found - (self.bins - 1) * (1 / self.known + 1 / self.have))
             found = corrected + (self.bins - 1) * (1 / self.known + 1 / have)
-        return bounds(found, reference=self.known, current=have, bins=self.bins, alpha=alpha, rough=more != 1.0)
+        return bound(found, reference=self.known, current=have, bins=self.bins, tail=tail, rough=more != 1.0)
 
     @property
     def moved(self) -> str:
@@ -138,7 +148,7 @@ class _Seen:
     def worst(self) -> _Row:
         return max(self.rows, key=lambda row: row.psi)
 
-    @property
+    @cached_property
     def overall(self) -> float:
         return _mean(row.psi for row in self.features)
 
@@ -147,26 +157,39 @@ class _Seen:
         said = f"mean {self.overall:.3f}, worst {self.worst.feature} {self.worst.psi:.3f}"
         if self.alphas is None or self.have < self.fewest:
             return said
-        found = self.worst.bounds(self._spent(self.alphas.good))
-        return f"{said} (from {found.lower:.3f} to {found.upper:.3f})"
+        share = self._spent(self.alphas.good)
+        return f"{said} (from {self.worst.lower(share):.3f} to {self.worst.upper(share):.3f})"
 
     def above(self, more: float = 1.0) -> bool:
         """Whether a limit is shown to be passed, at `more` times the counts."""
         if self.alphas is None:
             return not self.below()
+        if more == 1.0 and self.worst.psi <= self.limits.per_feature and self.overall <= self.limits.overall:
+            return False  # a lower bound lies below what it bounds
         share = self._spent(self.alphas.bad, more) / len(self.rows)
-        lower = {row.feature: row.bounds(share, more).lower for row in self.rows}
+        lower = {row.feature: row.lower(share, more) for row in self.rows}
         return max(lower.values()) > self.limits.per_feature or _mean(lower[row.feature] for row in self.features) > self.limits.overall
 
     def below(self, more: float = 1.0) -> bool:
         """Whether all limits are shown to be kept, at `more` times the counts."""
         if self.alphas is None:
             return self.worst.psi <= self.limits.per_feature and self.overall <= self.limits.overall
-        alone = self._spent(self.alphas.good, more)
-        if any(row.bounds(alone, more).upper >= self.limits.per_feature for row in self.rows):
+        if more == 1.0 and (self.worst.psi >= self.limits.per_feature or self.overall >= self.limits.overall):
             return False
+        alone = self._spent(self.alphas.good, more)
         together = alone / len(self.features)
-        return _mean(row.bounds(together, more).upper for row in self.features) < self.limits.overall
+        # Of features counted alike the one that drifts most has the highest bound: one is found instead of all.
+        alike = len({(row.have, row.known, row.bins) for row in self.rows}) == 1
+        if alike and self.worst.upper(together, more) < min(self.limits.overall, self.limits.per_feature):
+            return True
+        upper = {row.feature: row.upper(together, more) for row in self.features}
+        if _mean(upper.values()) >= self.limits.overall:
+            return False
+        # The bound of a feature alone is the lower of the two.
+        return not any(
+            upper.get(row.feature, inf) >= self.limits.per_feature and row.upper(alone, more) >= self.limits.per_feature
+            for row in self.rows
+        )
 
     def needed(self) -> float:
         """Give the requests at which a verdict is expected if drift stays as it is; `MOST_NEEDED` when there is no end to it."""

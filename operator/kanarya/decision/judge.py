@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 
 from kanarya.api.rollout import Analysis, Plan
 from kanarya.decision import custom as team
@@ -28,13 +29,17 @@ ALL = "*"
 
 @dataclass(frozen=True)
 class Standard:
-    """What a stage is judged by: the analysis, the plan it is part of, and whether it is the last before promotion."""
+    """What a stage is judged by: the analysis, the plan it is part of, and whether it is the last before promotion.
+
+    `forecast`: whether verdicts say when there will be enough; thousands of simulated runs have nobody to read it.
+    """
 
     analysis: Analysis
     plan: Plan = field(default_factory=Plan)
     last: bool = False
+    forecast: bool = True
 
-    @property
+    @cached_property
     def alphas(self) -> Alphas:
         """Error probabilities of a metric in this stage."""
         confidence = self.analysis.confidence
@@ -43,7 +48,7 @@ class Standard:
         steps, soak = len(self.plan.steps), self.plan.soak_seconds > 0
         return alphas(abort=confidence.abort, advance=advance, steps=steps, soak=soak, ratios=team.ratios(self.analysis))
 
-    @property
+    @cached_property
     def drift_alphas(self) -> Alphas | None:
         """Error probabilities of drift in the whole run; None where the PSI is compared as counted."""
         if self.analysis.method != "Sequential":
@@ -109,7 +114,14 @@ def judge(
     verdicts: dict[Metric, Verdict] = {
         **rates,
         "match": _as_match(analysis, counts, rates["match"]),
-        "drift": judge_drift(analysis.drift, drift, min_samples=analysis.min_samples, elapsed=run_elapsed, alphas=standard.drift_alphas),
+        "drift": judge_drift(
+            analysis.drift,
+            drift,
+            min_samples=analysis.min_samples,
+            elapsed=run_elapsed,
+            alphas=standard.drift_alphas,
+            forecast=standard.forecast,
+        ),
         **own,
     }
     # What was counted before the silence still stands against the candidate: only a Bad survives missing data.
@@ -120,13 +132,18 @@ def judge(
     return Judged(verdicts, used | own_used, excused)
 
 
-def limits_of(analysis: Analysis) -> dict[Metric, Limits]:
+def limits_of(analysis: Analysis) -> Mapping[Metric, Limits]:
     """Give the limits of each rate of bad events."""
-    slow = round(1 - analysis.latency.quantile, 12)
+    return _limits(analysis.errors.slo, analysis.errors.abort, analysis.latency.quantile, analysis.match.slo, analysis.match.abort)
+
+
+@lru_cache(maxsize=64)
+def _limits(errors_slo: float, errors_abort: float, quantile: float, match_slo: float, match_abort: float) -> Mapping[Metric, Limits]:
+    slow = round(1 - quantile, 12)
     return {
-        "errors": Limits(analysis.errors.slo, analysis.errors.abort, "Errors"),
+        "errors": Limits(errors_slo, errors_abort, "Errors"),
         "latency": Limits(slow, slow, "Latency"),
-        "match": Limits(round(1 - analysis.match.slo, 12), round(1 - analysis.match.abort, 12), "Mismatches"),
+        "match": Limits(round(1 - match_slo, 12), round(1 - match_abort, 12), "Mismatches"),
     }
 
 
@@ -156,6 +173,7 @@ def _sequential(
             limits=limits,
             alphas=standard.alphas,
             elapsed=elapsed,
+            forecast=standard.forecast,
         )
         judgements[metric] = found
         used |= {f"{metric}/{part}": found.proofs[one.name].used for part, one in parts.items()}

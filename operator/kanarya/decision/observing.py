@@ -39,9 +39,10 @@ def observe(draft: Draft) -> None:
     if run.sampled_since is None and run.counts.candidate.requests:
         draft.update_run(sampled_since=draft.now)
     within = any(draft.verdicts[metric].kind is Kind.WITHIN for metric in blocking_of(draft))
+    missing_since = {policy: run.missing_since.get(policy, draft.now) for policy in missing_policies(draft)}
     draft.update_run(
         within_since=(run.within_since if run.within_since is not None else draft.now) if within else None,
-        missing_since={policy: run.missing_since.get(policy, draft.now) for policy in missing_policies(draft)},
+        missing_since=run.missing_since if run.missing_since == missing_since else missing_since,
     )
 
 
@@ -77,7 +78,7 @@ def _remember(draft: Draft, seen: Counts) -> None:
 def standard_of(draft: Draft) -> Standard:
     """Give what the stage under way is judged by."""
     run, plan = draft.run, (draft.run.spec or draft.spec).plan
-    return Standard(analysis_of(draft), plan, is_last(plan, run.stage.value, run.step))
+    return Standard(analysis_of(draft), plan, is_last(plan, run.stage.value, run.step), draft.world.forecast)
 
 
 def analysis_of(draft: Draft) -> Analysis:

@@ -64,13 +64,16 @@ class Passage:
     ended: Answer | None = None
 
     @classmethod
-    def begin(cls, spec: RolloutSpec) -> Self:
-        """Begin with the first step, its weight on the route. Preflight lies behind."""
+    def begin(cls, spec: RolloutSpec, *, forecast: bool = True) -> Self:
+        """Begin with the first step, its weight on the route. Preflight lies behind.
+
+        Without `forecast` verdicts do not say when there will be enough, which takes most of a look's time and decides nothing.
+        """
         plan, replicas = LatchedSpec.model_validate(latched(spec)), spec.replicas or 1
         weight = 0 if plan.mode == "Observe" else plan.plan.steps[0].weight
         begun = Run.begun("candidate-1", CANDIDATE, 0.0)
         run = begun.model_copy(update={"stage": Stage.STEPPING, "spec": plan, "step": 0, "weight": weight})
-        return cls(spec, State(replicas=replicas, stable=STABLE, run=run), in_order(replicas, weight))
+        return cls(spec, State(replicas=replicas, stable=STABLE, run=run), in_order(replicas, weight, forecast=forecast))
 
     @property
     def step(self) -> int:
@@ -139,11 +142,11 @@ class Passage:
             return replace(self, ended=over), over
         if (run.step, run.stage) == (before.step, before.stage):
             return replace(self, state=state), answer(Course.HOLD, decision.reason)
-        following = replace(self, state=state, world=in_order(state.replicas, run.weight), since=now)
+        following = replace(self, state=state, world=in_order(state.replicas, run.weight, forecast=self.world.forecast), since=now)
         return following, answer(Course.ADVANCE, decision.reason)
 
 
-def in_order(replicas: int, weight: int, *, stable: Identity = STABLE, candidate: Identity = CANDIDATE) -> World:
+def in_order(replicas: int, weight: int, *, stable: Identity = STABLE, candidate: Identity = CANDIDATE, forecast: bool = True) -> World:
     """Give a cluster in which everything is as the run needs it."""
     return World(
         target=Target(candidate, replicas, changed=-1.0),
@@ -156,4 +159,5 @@ def in_order(replicas: int, weight: int, *, stable: Identity = STABLE, candidate
         settings=(stable.revision, candidate.revision),
         settings_intact=True,
         started=-1.0,
+        forecast=forecast,
     )

@@ -24,12 +24,12 @@ begin again (history lost, weight restored) spends its share again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import log
 
-from kanarya.decision.statistics.anytime import JEFFREYS, Prior, complement, informative, log_e_above, log_e_below
+from kanarya.decision.statistics.anytime import JEFFREYS, Prior, complement, informative, log_e_above, log_e_at_most, log_e_below
 from kanarya.decision.statistics.conditional import log_e_discordant, log_e_worse
 from kanarya.decision.statistics.windows import STEP, Ring, Span, Tally, log_mean, spans
 from kanarya.decision.threshold import BETWEEN_EDGES, between_edges
@@ -99,7 +99,7 @@ class Proof:
     Attributes
     ----------
     log_e, needed
-        ln of the mean e-value, and the ln that makes it Bad.
+        ln of the mean e-value, and the ln that makes it Bad. Where likelihoods alone show that it is not reached, what `log_e` is at most.
     unexcused
         The same as `log_e` as if nothing were ever excused by stable.
     spans
@@ -148,6 +148,7 @@ def judge_rate(
     alphas: Alphas,
     elapsed: float,
     at_most: tuple[float, float] | None = None,
+    forecast: bool = True,
 ) -> Judgement:
     """Judge a rate over a step.
 
@@ -161,6 +162,8 @@ def judge_rate(
         Seconds in which the requests came, for the estimate of when there will be enough.
     at_most
         Events of the pool that may be bad against slo, and against abort, where it is not known of all; None: those that are.
+    forecast
+        Whether to estimate how many requests it takes when there are too few; else as many are needed as there are.
     """
     streams = [pool] if live is None else [pool, live]
     proofs = {stream.name: prove_bad(stream, limits.abort, alphas.bad / len(streams)) for stream in streams}
@@ -172,15 +175,20 @@ def judge_rate(
     now = pool.now.since(Tally())
     known = _Seen(min(bad_at_slo, now.total), now.bad, now.total, pool.effect)
     possible = known if at_most is None else known.possibly(*at_most)
-    return Judgement(_not_bad(known, possible, limits, alphas, tests=len(streams), elapsed=elapsed), proofs, excused=False)
+    tests = len(streams) if forecast else None
+    return Judgement(_not_bad(known, possible, limits, alphas, tests=tests, elapsed=elapsed), proofs, excused=False)
 
 
 def prove_bad(stream: Stream, abort: float, alpha: float) -> Proof:
     """Test whether the rate is above abort, over the step and over each of its windows."""
-    found: list[tuple[Span, float, float]] = []
     # A span whose rate is not above the limit has an e-value of at most 1: not worth its time.
     worth = spans(stream.now, stream.ring, fewest=FEWEST_BAD, above=abort)
     storm = storm_since(stream, abort) if worth else None
+    needed = -log(alpha)
+    most = _log_e_at_most(worth, stream.effect, abort)
+    if most < needed:
+        return Proof(most, needed, most, tuple(worth), storm)
+    found: list[tuple[Span, float, float]] = []
     for span in worth:
         carried = span.counts.divided(stream.effect)
         plain = _both_priors(log_e_above, carried.bad, carried.total, abort)
@@ -190,13 +198,21 @@ def prove_bad(stream: Stream, abort: float, alpha: float) -> Proof:
     log_e = log_mean([(span.weight, fair) for span, fair, _ in found])
     unexcused = log_mean([(span.weight, plain) for span, _, plain in found])
     ranked = sorted(found, key=lambda entry: log(entry[0].weight) + entry[1], reverse=True)
-    return Proof(log_e, -log(alpha), unexcused, tuple(span for span, _, _ in ranked), storm)
+    return Proof(log_e, needed, unexcused, tuple(span for span, _, _ in ranked), storm)
+
+
+def _log_e_at_most(found: Sequence[Span], effect: float, abort: float) -> float:
+    """Give what the mean over spans, whose rates are all above abort, cannot exceed."""
+    return log_mean([(span.weight, log_e_at_most(span.counts.bad / effect, span.counts.total / effect, abort)) for span in found])
 
 
 def storm_since(stream: Stream, abort: float) -> int | None:
     """Give the number of the youngest window, 0 for the step, in which stable itself is shown to be above abort."""
+    bad, total = stream.now.stable_bad, stream.now.stable_total
     for mark in reversed((STEP, *stream.ring.marks)):
-        if shown_storm(stream.now.since(mark.start), abort, stream.effect):
+        more = bad - mark.stable_bad
+        promising = more >= FEWEST_BAD and more > abort * (total - mark.stable_total)
+        if promising and shown_storm(stream.now.since(mark.start), abort, stream.effect):
             return mark.number
     return None
 
@@ -206,6 +222,8 @@ def shown_storm(counts: Tally, abort: float, effect: float = 1.0) -> bool:
     if counts.stable_bad < FEWEST_BAD or counts.stable_bad <= abort * counts.stable_total:
         return False
     carried = counts.divided(effect)
+    if log_e_at_most(carried.stable_bad, carried.stable_total, abort) < -log(SHOWN):
+        return False
     return _both_priors(log_e_above, carried.stable_bad, carried.stable_total, abort) >= -log(SHOWN)
 
 
@@ -260,8 +278,11 @@ def _put_off(pool: Stream, limits: Limits) -> Verdict:
     return Verdict(Kind.INSUFFICIENT, "StableAboveAbort", rate, limits.slo, limits.abort, now.total, detail=detail)
 
 
-def _not_bad(seen: _Seen, possible: _Seen, limits: Limits, alphas: Alphas, *, tests: int, elapsed: float) -> Verdict:
-    """Tell Within, Good and Insufficient apart, by the pool over the whole step: Within by what is known, Good by what is possible."""
+def _not_bad(seen: _Seen, possible: _Seen, limits: Limits, alphas: Alphas, *, tests: int | None, elapsed: float) -> Verdict:
+    """Tell Within, Good and Insufficient apart, by the pool over the whole step: Within by what is known, Good by what is possible.
+
+    `tests` of Bad are to come, for the forecast of when there will be enough; None: no forecast.
+    """
     rate = seen.bad_at_slo / seen.total if seen.total else None
 
     def verdict(kind: Kind, reason: str, need: float, eta: float | None = None, detail: str = "") -> Verdict:
@@ -274,6 +295,8 @@ def _not_bad(seen: _Seen, possible: _Seen, limits: Limits, alphas: Alphas, *, te
         return verdict(Kind.INSUFFICIENT, BETWEEN_EDGES, seen.total, detail=detail)
     if possible.below_abort(limits, alphas):
         return verdict(Kind.GOOD, f"{limits.word}WithinSlo", seen.total)
+    if tests is None:
+        return verdict(Kind.INSUFFICIENT, "TooFewSamples", seen.total)
     need = _needed(possible, limits, alphas, tests)
     eta = (need - seen.total) * elapsed / seen.total if seen.total > 0 and need < MOST_NEEDED and elapsed > 0 else None
     when = f", about {eta:.0f} s at this rate" if eta is not None else ""
@@ -294,16 +317,22 @@ class _Seen:
         return _Seen(min(max(bad_at_slo, self.bad_at_slo), self.total), min(max(bad, self.bad), self.total), self.total, self.effect)
 
     def above_slo(self, limits: Limits) -> bool:
-        return self._passes(log_e_above, self.bad_at_slo, limits.slo, SHOWN)
+        return self._above(self.bad_at_slo, limits.slo, SHOWN)
 
     def below_abort(self, limits: Limits, alphas: Alphas) -> bool:
-        return self._passes(log_e_below, self.bad, limits.abort, alphas.good)
+        bad, total, needed = self.bad / self.effect, self.total / self.effect, -log(alphas.good)
+        if bad >= limits.abort * total or log_e_at_most(bad, total, limits.abort) < needed:
+            return False
+        return _both_priors(log_e_below, bad, total, limits.abort) >= needed
 
     def above_abort(self, limits: Limits, alpha: float) -> bool:
-        return self.bad >= FEWEST_BAD and self._passes(log_e_above, self.bad, limits.abort, alpha)
+        return self.bad >= FEWEST_BAD and self._above(self.bad, limits.abort, alpha)
 
-    def _passes(self, log_e: Callable[[float, float, float, Prior], float], bad: float, p0: float, alpha: float) -> bool:
-        return _both_priors(log_e, bad / self.effect, self.total / self.effect, p0) >= -log(alpha)
+    def _above(self, bad: float, p0: float, alpha: float) -> bool:
+        bad, total, needed = bad / self.effect, self.total / self.effect, -log(alpha)
+        if bad <= p0 * total or log_e_at_most(bad, total, p0) < needed:
+            return False
+        return _both_priors(log_e_above, bad, total, p0) >= needed
 
     def later(self, total: float, limits: Limits) -> _Seen:
         """Give the counts at so many requests, if what comes is as what was seen."""

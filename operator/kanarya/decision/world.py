@@ -79,3 +79,5 @@ class World:
     retry: str = ""
     started: float = 0.0
     """When this operator process began."""
+    forecast: bool = True
+    """Whether verdicts are to say when there will be enough."""

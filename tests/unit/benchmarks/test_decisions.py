@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy.special import bdtr
 
-from benchmarks import decision_cells, decision_rivals
+from benchmarks import decision_cells, decision_rivals, decision_runs
 from benchmarks.decision_cells import Promise, promises, reactions
 from benchmarks.decision_rivals import Ours, Rival, drawn
-from kanarya.cli.simulation.runs import Outcome, simulate
+from kanarya.cli.simulation.runs import Outcome, generator, simulated
 
 RUNS = 300
 ROLLOUT = decision_cells.spec(steps=2, look_seconds=300)
@@ -19,6 +19,8 @@ ROLLOUT = decision_cells.spec(steps=2, look_seconds=300)
 RATE = 10.0
 """Requests a second: looks so far apart need more of them, for they may be bunched."""
 CELLS = promises(ROLLOUT, (RATE,))
+DENSE = decision_cells.spec(steps=2, look_seconds=20)
+EVERY = promises(DENSE, (RATE,))
 
 
 def bound(at_most: float) -> int:
@@ -30,7 +32,7 @@ def bound(at_most: float) -> int:
 @pytest.mark.parametrize("name", ["all at slo, 10/s", "errors at abort from step 0", "errors at abort from step 1"])
 def test_a_promise_is_kept(name: str) -> None:
     cell = next(one for one in CELLS if one.name == name)
-    outcomes = simulate([(ROLLOUT, cell.scenario)], runs=RUNS, seed=5)[0]
+    outcomes = next(simulated([(ROLLOUT, cell.scenario)], runs=RUNS, seed=5, playing=decision_runs.play))
     assert cell.events(outcomes) <= bound(cell.at_most)
 
 
@@ -56,6 +58,21 @@ def test_every_step_has_its_cell_and_an_infeasible_rate_is_refused() -> None:
         promises(ROLLOUT, rates=(0.1,))
 
 
+@pytest.mark.parametrize("cell", range(len(EVERY)), ids=[one.name for one in EVERY])
+def test_leaving_out_looks_that_come_to_nothing_changes_no_outcome(cell: int) -> None:
+    ends = [way(DENSE, EVERY[cell].scenario, generator(3, cell, 0)) for way in (decision_runs.play, decision_runs.every_look)]
+    assert ends[0] == ends[1]
+
+
+def test_what_cannot_be_drawn_in_blocks_is_refused() -> None:
+    drifting = decision_cells.spec(drift={"action": "BlockPromotion"})
+    with pytest.raises(ValueError, match="use kanarya simulate"):
+        decision_runs.play(drifting, EVERY[0].scenario, generator(1, 0, 0))
+    gaps = EVERY[0].scenario.model_copy(update={"scrape_gaps": 0.1})
+    with pytest.raises(ValueError, match="use kanarya simulate"):
+        decision_runs.play(DENSE, gaps, generator(1, 0, 0))
+
+
 def test_the_rival_counts_checks_in_a_row() -> None:
     counts = [(0, 10), (5, 10), (5, 10), (0, 10), (5, 10), (5, 10), (5, 10)]
     assert Rival(1, 0).aborts_after(counts) == 20
@@ -74,6 +91,6 @@ def test_our_evidence_at_any_threshold() -> None:
 
 
 def test_tables_have_a_row_for_each_cell() -> None:
-    assert len(decision_cells.kept_table(ROLLOUT, (RATE,), runs=1, seed=1, jobs=1)) == 2 + len(CELLS)
-    assert len(decision_cells.reaction_table(ROLLOUT, runs=1, seed=1, jobs=1)) == 2 + len(reactions(ROLLOUT))
+    assert len(list(decision_cells.kept_rows(ROLLOUT, (RATE,), runs=1, seed=1, jobs=1))) == 2 + len(CELLS)
+    assert len(list(decision_cells.reaction_rows(ROLLOUT, runs=1, seed=1, jobs=1))) == 2 + len(reactions(ROLLOUT))
     assert len(decision_rivals.frontier(5, runs=3, seed=1)) == 2 + 1 + 2 * 15

@@ -16,10 +16,15 @@ from scipy.special import bdtr
 from kanarya.api.rollout import RolloutSpec, parse_spec
 from kanarya.cli.main import main
 from kanarya.cli.plan import plan, text
+from kanarya.cli.simulation.drift_needs import drift_need
 from kanarya.cli.simulation.feasibility import needs
 from kanarya.cli.simulation.measured import rate_of
 from kanarya.cli.simulation.planning import faults
+from kanarya.decision.counts import Drift
+from kanarya.decision.drift import judge_drift
+from kanarya.decision.judge import Standard
 from kanarya.decision.sequential import Limits
+from kanarya.decision.verdict import Kind
 from kanarya.telemetry.source import Series
 from tests.unit.cli.lines import rollout, write_rollout
 
@@ -66,6 +71,53 @@ def test_method_threshold_needs_its_samples() -> None:
     found = needs(spec(analysis={"method": "Threshold", "minSamples": 500, "intervalSeconds": 10}), 1.0)
     assert all(need.needed is not None and need.needed >= 500 for need in found)
     assert plan(spec(analysis={"method": "Threshold"}), 1.0, runs=0)["guaranteed"] is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("features", "per_feature"), [(1, 0.3), (5, 0.3), (20, 0.1)])
+def test_a_candidate_without_drift_is_good_after_as_many_as_are_needed_and_not_long_before(features: int, per_feature: float) -> None:
+    analysis = spec(analysis={"drift": {"perFeature": per_feature}}).analysis
+    need = drift_need(spec(analysis={"drift": {"perFeature": per_feature}}), 1.0, features)
+    assert need is not None
+    assert need.needed is not None
+    standard = Standard(analysis, spec().plan, last=True)
+
+    def good(requests: int) -> float:
+        random, names = np.random.default_rng(7), [f"x{index}" for index in range(features)]
+        kinds = []
+        for _ in range(100):
+            reference = {name: (*random.multinomial(10_000, [0.1] * 10).astype(float).tolist(), 0.0) for name in names}
+            current = {name: (*random.multinomial(requests, [0.1] * 10).astype(float).tolist(), 0.0) for name in names}
+            drift = Drift(current, reference)
+            found = judge_drift(analysis.drift, drift, min_samples=1, elapsed=1, alphas=standard.drift_alphas, forecast=False)
+            kinds.append(found.kind is Kind.GOOD)
+        return sum(kinds) / len(kinds)
+
+    assert good(need.needed) >= 0.92
+    assert good(need.needed // 2) < 0.8
+
+
+def test_drift_has_to_be_good_before_its_weight_and_over_the_whole_run() -> None:
+    assert drift_need(spec(analysis={"drift": {"action": "Report"}}), 1.0) is None
+    assert drift_need(spec(), 1.0, features=0) is None
+    late, early = drift_need(spec(), 1.0), drift_need(spec(analysis={"drift": {"maxWeight": 10}}), 1.0)
+    assert late is not None
+    assert early is not None
+    assert (late.weight, late.expected, late.feasible) == (100, 5 * 1800, True)
+    assert (early.weight, early.expected) == (10, 2 * 1800)
+    assert late.seconds == late.needed
+    soak = drift_need(spec(plan={**DEFAULT, "soakSeconds": 600}), 1.0)
+    assert soak is not None
+    assert soak.expected == 5 * 1800 + 600
+    few = drift_need(spec(), 0.01)
+    assert few is not None
+    assert (few.feasible, few.seconds) == (False, None)
+    strict = drift_need(spec(analysis={"drift": {"overall": 0.001}}), 1.0)
+    assert strict is not None
+    assert (strict.needed, strict.feasible) == (None, False)
+    told = plan(spec(), 0.01, runs=0)
+    assert not told["feasible"]
+    assert "Drift of 20 features has to be Good at the end of weight 100" in text(told)
 
 
 def test_faults_lie_above_abort() -> None:

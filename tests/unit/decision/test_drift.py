@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from math import floor, log
+
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from kanarya.api.rollout import Analysis, DriftLimits
 from kanarya.decision.counts import Counts, Drift
-from kanarya.decision.drift import SCORE, judge_drift
+from kanarya.decision.drift import GROWTH, SCORE, judge_drift
 from kanarya.decision.judge import Standard, judge
 from kanarya.decision.sequential import MOST_NEEDED, Alphas
+from kanarya.decision.statistics.psi import Bounds, bounds, psi
 from kanarya.decision.verdict import Kind, Verdict
 
 EVEN = (*[1000.0] * 10, 0.0)
@@ -52,6 +57,39 @@ def test_exactly_at_the_limit_nothing_is_ever_enough() -> None:
     assert known is not None
     found = drift_of(ALPHAS, DriftLimits(overall=known, per_feature=1), {"spread_bp": many})
     assert (found.kind, found.need, found.eta_seconds) == (Kind.INSUFFICIENT, MOST_NEEDED, None)
+
+
+ROWS = st.lists(st.floats(0, 200), min_size=10, max_size=10).map(lambda row: (*row, 0.0))
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(ROWS, min_size=1, max_size=4), ROWS, st.floats(0.01, 1), st.floats(0.01, 1))
+def test_the_verdict_is_what_the_bounds_say(
+    rows: list[tuple[float, ...]], score: tuple[float, ...], overall: float, per_feature: float
+) -> None:
+    limits = DriftLimits(overall=overall, per_feature=per_feature)
+    current = {SCORE: score, **{f"x{index}": row for index, row in enumerate(rows)}}
+    found = drift_of(ALPHAS, limits, current)
+    fewest = min(map(sum, current.values()))
+    assume(fewest >= 110)
+    number = 1 + floor(log(fewest / 110) / log(GROWTH))
+
+    def bound(name: str, alpha: float) -> Bounds:
+        row, bins = current[name], max(2, sum(1 for pair in zip(EVEN, current[name], strict=True) if any(pair)))
+        return bounds(psi(EVEN, row), reference=sum(EVEN), current=sum(row), bins=bins, alpha=alpha / (number * (number + 1)))
+
+    def mean(values: list[float]) -> float:
+        return sum(values) / len(values)
+
+    names, features = list(current), [name for name in current if name != SCORE]
+    lower = {name: bound(name, ALPHAS.bad / len(names)).lower for name in names}
+    bad = max(lower.values()) > per_feature or mean([lower[name] for name in features]) > overall
+    alone, together = ({name: bound(name, ALPHAS.good / share).upper for name in names} for share in (1, len(features)))
+    passes = max(alone.values()) < per_feature and mean([together[name] for name in features]) < overall
+    assert found.kind is (Kind.BAD if bad else Kind.GOOD if passes else Kind.INSUFFICIENT)
+    reference = dict.fromkeys(current, EVEN)
+    untold = judge_drift(limits, Drift(current, reference), min_samples=1, elapsed=10, alphas=ALPHAS, forecast=False)
+    assert (untold.kind, untold.reason) == (found.kind, found.reason)
 
 
 def test_one_feature_beyond_its_own_limit_is_enough() -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 
@@ -48,7 +48,7 @@ class Outcome:
 
 def play(spec: RolloutSpec, scenario: Scenario, random: Generator) -> Outcome:
     """Play one run, from the first step to its end."""
-    passage, traffic = Passage.begin(spec), Traffic(spec, scenario, random)
+    passage, traffic = Passage.begin(spec, forecast=False), Traffic(spec, scenario, random)
     interval, began = float(spec.analysis.interval_seconds), 0.0
     looks, requests_before, reacting_from = 0, 0.0, 0.0
     while passage.ended is None:  # maxRunSeconds ends what nothing else ends
@@ -81,17 +81,33 @@ def generator(seed: int, cell: int, run: int) -> Generator:
     return Generator(Philox(SeedSequence((seed, cell, run))))
 
 
-def _some(spec: RolloutSpec, scenario: Scenario, seed: int, cell: int, runs: range) -> list[Outcome]:
-    return [play(spec, scenario, generator(seed, cell, run)) for run in runs]
-
-
 Work = tuple[RolloutSpec, Scenario]
+Play = Callable[[RolloutSpec, Scenario, Generator], Outcome]
+"""What plays one run; a function that other processes can import."""
+
+
+def _some(playing: Play, work: Work, seed: int, cell: int, runs: range) -> list[Outcome]:
+    return [playing(*work, generator(seed, cell, run)) for run in runs]
 
 
 def simulate(
     cells: Sequence[Work], *, runs: int, seed: int, jobs: int = 1, progress: Callable[[int], None] | None = None
 ) -> list[list[Outcome]]:
-    """Play `runs` runs of each cell; gives their outcomes, in the order of the runs.
+    """Play `runs` runs of each cell; gives their outcomes, in the order of the runs. See `simulated`."""
+    return list(simulated(cells, runs=runs, seed=seed, jobs=jobs, progress=progress))
+
+
+def simulated(
+    cells: Sequence[Work],
+    *,
+    runs: int,
+    seed: int,
+    jobs: int = 1,
+    progress: Callable[[int], None] | None = None,
+    playing: Play = play,
+    first: int = 0,
+) -> Iterator[list[Outcome]]:
+    """Play `runs` runs of each cell; gives the outcomes of one cell after the other, in the order of the runs.
 
     Parameters
     ----------
@@ -103,23 +119,31 @@ def simulate(
         Processes.
     progress
         Told how many more runs are done.
+    playing
+        What plays a run.
+    first
+        The number of the first cell: with the seed it makes its randomness.
     """
     tell = progress or (lambda _: None)
-    chunks = [(cell, range(first, min(first + CHUNK, runs))) for cell in range(len(cells)) for first in range(0, runs, CHUNK)]
-    found: dict[tuple[int, int], list[Outcome]] = {}
+    chunks = [(cell, range(begin, min(begin + CHUNK, runs))) for cell in range(len(cells)) for begin in range(0, runs, CHUNK)]
     if jobs <= 1:
-        for cell, some in chunks:
-            found[cell, some.start] = _some(*cells[cell], seed, cell, some)
-            tell(len(some))
-    else:
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-            waiting = {pool.submit(_some, *cells[cell], seed, cell, some): (cell, some) for cell, some in chunks}
-            try:
-                for future in as_completed(waiting):
-                    cell, some = waiting[future]
-                    found[cell, some.start] = future.result()
-                    tell(len(some))
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-    return [[one for first in range(0, runs, CHUNK) for one in found[cell, first]] for cell in range(len(cells))]
+        for cell, work in enumerate(cells):
+            found = []
+            for _, some in (chunk for chunk in chunks if chunk[0] == cell):
+                found += _some(playing, work, seed, first + cell, some)
+                tell(len(some))
+            yield found
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        waiting = [(cell, pool.submit(_some, playing, cells[cell], seed, first + cell, some)) for cell, some in chunks]
+        try:
+            for cell in range(len(cells)):
+                found = []
+                for future in (one for of, one in waiting if of == cell):
+                    more = future.result()
+                    found += more
+                    tell(len(more))
+                yield found
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise

@@ -24,7 +24,7 @@ from functools import lru_cache
 from math import exp, inf, log, log1p
 from typing import NamedTuple
 
-from scipy.special import betainc, betaincc, betaln
+from scipy.special.cython_special import betainc, betaincc, betaln
 
 SMALLEST = 1e-300
 """A probability below this has lost its digits: it is taken for 0, which can only lose evidence."""
@@ -41,11 +41,13 @@ class Prior(NamedTuple):
 JEFFREYS = Prior(0.5, 0.5)
 
 
+@lru_cache(maxsize=64)
 def informative(p0: float, weight: float = 100.0) -> Prior:
     """Give the prior that is worth `weight` requests at the limit itself: quicker when the rate is within a few times the limit."""
     return Prior(weight * p0, weight * (1 - p0))
 
 
+@lru_cache(maxsize=64)
 def complement(share: float) -> float:
     """Give 1 - share as the decimal number that people would write: 0.05 for 0.95, and not 0.050000000000000044."""
     return float(1 - Decimal(str(share)))
@@ -74,21 +76,34 @@ def log_e_below(bad: float, total: float, p0: float, prior: Prior) -> float:
     return _log_e(bad, total, p0, prior, betainc)
 
 
+def log_e_at_most(bad: float, total: float, p0: float) -> float:
+    """Give what ln E cannot exceed whatever the prior, for evidence on that side of p0 on which the rate seen lies; on the other it is 0.
+
+    It is the likelihood ratio of the rate seen, the largest of all: no average of them is more. Two logarithms, to leave out what has no
+    chance to pass.
+    """
+    good = total - bad
+    above = bad * log(bad / (p0 * total)) if bad > 0 else 0.0
+    return above + good * log(good / ((1 - p0) * total)) if good > 0 else above
+
+
 def _log_e(bad: float, total: float, p0: float, prior: Prior, mass: Callable[[float, float, float], float]) -> float:
     if not (0 <= bad <= total < inf and 0 < p0 < 1):
         raise ValueError(f"{bad} of {total} against {p0} is no rate")
-    after = float(mass(prior.bad + bad, prior.good + total - bad, p0))
+    more_bad, more_good = float(prior.bad + bad), float(prior.good + total - bad)
+    after: float = mass(more_bad, more_good, p0)
     if after < SMALLEST:
         return -inf
     before = _log_before(prior, p0, mass)
-    return float(betaln(prior.bad + bad, prior.good + total - bad)) + log(after) - before - bad * log(p0) - (total - bad) * log1p(-p0)
+    log_beta: float = betaln(more_bad, more_good)
+    return log_beta + log(after) - before - bad * log(p0) - (total - bad) * log1p(-p0)
 
 
 @lru_cache(maxsize=256)
 def _log_before(prior: Prior, p0: float, mass: Callable[[float, float, float], float]) -> float:
     """Give ln of the prior's integral over the side of the evidence: the same at every look."""
-    share = float(mass(prior.bad, prior.good, p0))
-    return float(betaln(prior.bad, prior.good)) + log(share) if share >= SMALLEST else inf
+    share: float = mass(float(prior.bad), float(prior.good), p0)
+    return float(betaln(float(prior.bad), float(prior.good))) + log(share) if share >= SMALLEST else inf
 
 
 def anytime_p(log_e: float) -> float:

@@ -74,12 +74,17 @@ def bounds(psi: float, *, reference: float, current: float, bins: int, alpha: fl
     ValueError
         When there are no counts, fewer than two bins, or the PSI is negative.
     """
+    lower, upper = (bound(psi, reference=reference, current=current, bins=bins, tail=tail, rough=rough) for tail in (1 - alpha, alpha))
+    return Bounds(lower, upper, max(0.0, psi - (bins - 1) * (1 / reference + 1 / current)))
+
+
+def bound(psi: float, *, reference: float, current: float, bins: int, tail: float, rough: bool = False) -> float:
+    """Give one of the `bounds` alone: the lower at the tail 1 - alpha, the upper at alpha."""
     if reference <= 0 or current <= 0 or bins < 2 or not 0 <= psi < float("inf"):
         raise ValueError(f"a PSI of {psi} from {reference} and {current} counts in {bins} bins has no bounds")
     scale, freedom = 1 / reference + 1 / current, bins - 1
     invert = _nearly if rough or psi / scale > NEARLY_NORMAL else _noncentrality
-    lower, upper = (scale * invert(psi / scale, freedom, tail) for tail in (1 - alpha, alpha))
-    return Bounds(lower, upper, max(0.0, psi - freedom * scale))
+    return scale * invert(psi / scale, freedom, tail)
 
 
 def _noncentrality(value: float, freedom: int, tail: float) -> float:

@@ -31,8 +31,10 @@ class Tally(NamedTuple):
 
     def since(self, start: Tally) -> Tally:
         """Give what was counted since `start`; no more events are bad than there were, though scrapes may differ by one."""
-        total, stable_total = max(self.total - start.total, 0.0), max(self.stable_total - start.stable_total, 0.0)
-        bad, stable_bad = max(self.bad - start.bad, 0.0), max(self.stable_bad - start.stable_bad, 0.0)
+        bad, total, stable_bad, stable_total = self
+        bad_then, total_then, stable_bad_then, stable_total_then = start
+        total, stable_total = max(total - total_then, 0.0), max(stable_total - stable_total_then, 0.0)
+        bad, stable_bad = max(bad - bad_then, 0.0), max(stable_bad - stable_bad_then, 0.0)
         return Tally(min(bad, total), total, min(stable_bad, stable_total), stable_total)
 
     def divided(self, effect: float) -> Tally:
@@ -52,7 +54,7 @@ class Mark(NamedTuple):
     @property
     def start(self) -> Tally:
         """The counts alone."""
-        return Tally(self.bad, self.total, self.stable_bad, self.stable_total)
+        return Tally._make(self[1:])
 
 
 STEP = Mark(0, 0.0, 0.0, 0.0, 0.0)

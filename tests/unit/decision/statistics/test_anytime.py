@@ -15,6 +15,7 @@ from kanarya.decision.statistics.anytime import (
     complement,
     informative,
     log_e_above,
+    log_e_at_most,
     log_e_below,
     lower_bound,
     upper_bound,
@@ -116,6 +117,15 @@ def test_a_bad_request_more_is_evidence_of_above_and_against_below(seen: tuple[f
     prior, (bad, total) = prior_of(name, p0), seen
     assert log_e_above(bad + 1, total + 1, p0, prior) >= log_e_above(bad, total + 1, p0, prior) - 1e-9
     assert log_e_below(bad + 1, total + 1, p0, prior) <= log_e_below(bad, total + 1, p0, prior) + 1e-9
+
+
+@settings(deadline=None)
+@given(counts(), LIMITS, PRIORS)
+def test_no_evidence_is_more_than_the_likelihood_ratio_of_the_rate_seen(seen: tuple[float, float], p0: float, name: str) -> None:
+    (bad, total), prior = seen, prior_of(name, p0)
+    there, other = (log_e_above, log_e_below) if bad > p0 * total else (log_e_below, log_e_above)
+    assert there(bad, total, p0, prior) <= log_e_at_most(bad, total, p0) + 1e-6
+    assert other(bad, total, p0, prior) <= 1e-6
 
 
 @settings(deadline=None)

@@ -126,6 +126,39 @@ def test_a_proof_can_be_checked_from_its_spans_alone() -> None:
     assert log_mean(terms) == pytest.approx(proof.log_e)
 
 
+@given(st.lists(st.tuples(*[st.integers(0, 4), st.integers(0, 30)] * 2), min_size=1, max_size=60), st.floats(1, 5))
+@settings(deadline=None, max_examples=100)
+def test_what_is_left_out_of_a_proof_could_not_have_made_it(increments: list[tuple[int, int, int, int]], effect: float) -> None:
+    now, ring = walked(*(Tally(min(a, b), b, min(c, d), d) for a, b, c, d in increments))
+    stream = Stream(now, ring, effect)
+    whole = prove_bad(stream, 0.02, 1.0)  # nothing from E = 1 on is left out
+    for alpha in (0.3, 0.05, 0.01, SPLIT.bad):
+        found = prove_bad(stream, 0.02, alpha)
+        assert found.bad == (whole.log_e >= -log(alpha))
+        assert found.excused == (whole.log_e < -log(alpha) <= whole.unexcused)
+        assert found.used == whole.used
+
+
+@given(st.integers(0, 60), st.integers(0, 3000), st.integers(0, 60), st.floats(1, 5))
+@settings(deadline=None, max_examples=100)
+def test_a_forecast_decides_nothing(bad: int, total: int, slow: int, effect: float) -> None:
+    now = Tally(min(bad, total), total)
+    told, untold = (
+        judge_rate(
+            Stream(now, Ring(), effect),
+            None,
+            bad_at_slo=min(now.bad + slow, total),
+            limits=ERRORS,
+            alphas=SPLIT,
+            elapsed=100.0,
+            forecast=forecast,
+        )
+        for forecast in (True, False)
+    )
+    assert (untold.verdict.kind, untold.verdict.reason, untold.excused) == (told.verdict.kind, told.verdict.reason, told.excused)
+    assert untold.proofs == told.proofs
+
+
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 30)), max_size=60), st.floats(1, 5))
 @settings(deadline=None, max_examples=50)
 def test_what_evidence_keeps_of_the_windows_gives_the_same_judgement(increments: list[tuple[int, int]], effect: float) -> None:
