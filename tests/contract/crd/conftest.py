@@ -61,7 +61,8 @@ async def _installed(kubeconfig: Path) -> Object:
     try:
         found = await _find(api)
         if found is None or not same(found):
-            query = {"fieldManager": "kanarya-contract", "force": "true"}
+            # As Helm does: an older schema of another owner would keep the chart from being installed on a cluster that is kept.
+            query = {"fieldManager": "helm", "force": "true"}
             await api._call("PATCH", PATH, "apply", query=query, body=DEFINITION, content_type="application/apply-patch+yaml")
         for _ in range(100):
             found = await _find(api)
