@@ -57,8 +57,8 @@ class Infer:
         parameters: dict[str, Any] = {"prediction_ids": scored.ids} if scored.ids else {}
         if scored.fallback is not None:
             parameters["fallback"] = scored.fallback
-        outputs = [_output(name, scored) for name in wanted]
-        return encode(InferAnswer(self._name, scored.model.artefact.version, outputs, request_id, parameters or None))
+        answer = InferAnswer(self._name, scored.model.artefact.version, _outputs(wanted, scored), request_id, parameters or None)
+        return encode(answer)
 
     def _matrix(self, model: Model, tensor: Tensor) -> _Matrix:
         columns, shape = model.artefact.schema.columns, tensor.shape
@@ -125,14 +125,18 @@ def _is_matrix(inputs: list[Tensor]) -> bool:
     return len(inputs) == 1 and inputs[0].name == INPUT
 
 
-def _output(name: str, scored: Scored) -> Tensor:
-    scores = scored.scores
-    if name == "score":
-        return Tensor(name, [len(scores)], "FP32", scores)
-    if name == "label":
-        threshold = scored.model.artefact.decision_threshold
-        return Tensor(name, [len(scores)], "INT64", [1 if score >= threshold else 0 for score in scores])
-    return Tensor(name, [len(scores), 2], "FP32", [part for score in scores for part in (1 - score, score)])
+def _outputs(wanted: tuple[str, ...], scored: Scored) -> list[Tensor]:
+    scores, outputs = scored.scores, []
+    rows = len(scores)
+    for name in wanted:
+        if name == "score":
+            outputs.append(Tensor(name, [rows], "FP32", scores))
+        elif name == "label":
+            threshold = scored.model.artefact.decision_threshold
+            outputs.append(Tensor(name, [rows], "INT64", [1 if score >= threshold else 0 for score in scores]))
+        else:
+            outputs.append(Tensor(name, [rows, 2], "FP32", [part for score in scores for part in (1 - score, score)]))
+    return outputs
 
 
 def metadata(name: str, model: Model, versions: list[str]) -> dict[str, Any]:

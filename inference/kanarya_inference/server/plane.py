@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,7 +32,7 @@ from kanarya_inference.serving import Scope
 log = logging.getLogger(__name__)
 
 
-class Rows(NamedTuple):
+class Rows(msgspec.Struct):
     """What a body asks for: n x columns, the bin of each watched column of each row, and what the answer's form needs."""
 
     matrix: NDArray[np.float32]
@@ -39,7 +40,7 @@ class Rows(NamedTuple):
     context: Any = None
 
 
-class Scored(NamedTuple):
+class Scored(msgspec.Struct):
     """What is answered: scores and labels of a version, the prediction ids (none for a fallback), the server's milliseconds."""
 
     model: Model
