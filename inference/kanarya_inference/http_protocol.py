@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, Protocol, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -63,9 +63,21 @@ class _WholeWrites:
             self._transport.write(head)
 
 
-class GuardedProtocol(HttpToolsProtocol):
-    """A connection whose client can be slow, endless or silent without costing more than a timer."""
+class Leaving(Protocol):
+    """Says whether the server is on its way out."""
 
+    @property
+    def draining(self) -> bool:
+        """True from then on."""
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """A connection whose client can be slow, endless or silent without costing more than a timer.
+
+    While `drain` says that the server is leaving, every answer asks the client to give up the connection.
+    """
+
+    drain: ClassVar[Leaving | None] = None
     _place: Literal["between", "head", "body"] = "between"
     _began = False
     _head_bytes = 0
@@ -144,6 +156,13 @@ class GuardedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         super().on_headers_complete()
         self.cycle.transport = self._answers
+        if self.drain is not None and self.drain.draining:
+            self.leave()
+
+    def leave(self) -> None:
+        """Close the connection after the answer under way, and say so if it has not begun."""
+        if self.cycle is not None:
+            self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         """Wait for the next request, without a time limit of ours: an idle connection is closed by uvicorn's."""

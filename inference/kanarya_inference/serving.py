@@ -13,7 +13,7 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable, Generator, MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 
@@ -114,6 +114,9 @@ async def serve(
             if on_started is not None:
                 on_started([bound.getsockname()[1] for bound in sockets])
             await _until_drain(drain, tasks)
+            for server in servers:
+                for connection in server.server_state.connections:
+                    cast("GuardedProtocol", connection).leave()
             await asyncio.sleep(drain_seconds)
         finally:
             drain.begin()
@@ -122,21 +125,6 @@ async def serve(
                 for i in chosen:
                     servers[i].should_exit = True
                 await asyncio.gather(*(tasks[i] for i in chosen), return_exceptions=True)
-
-
-def closing_when_draining(app: AsgiApp, drain: Drain) -> AsgiApp:
-    """Wrap `app` so that every answer begun while draining asks the client to give up the connection."""
-
-    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
-        async def closing_send(message: Message) -> None:
-            if message["type"] == "http.response.start" and drain.draining:
-                kept = [header for header in message.get("headers", ()) if header[0].lower() != b"connection"]
-                message = {**message, "headers": [*kept, (b"connection", b"close")]}
-            await send(message)
-
-        await app(scope, receive, closing_send)
-
-    return wrapped
 
 
 async def answer(
@@ -155,8 +143,8 @@ async def answer(
 
 def _server(listener: Listener, drain: Drain, finish_seconds: float) -> _Server:
     config = uvicorn.Config(
-        closing_when_draining(listener.app, drain),
-        http=GuardedProtocol,
+        listener.app,
+        http=type("_Connection", (GuardedProtocol,), {"drain": drain}),
         ws="none",
         lifespan="off",
         loop="none",

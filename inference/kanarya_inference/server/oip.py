@@ -6,10 +6,12 @@ snapshot, which is read like `/ml/predict`: there null is allowed, and the schem
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from kanarya_inference.features import MalformedRequestError
 from kanarya_inference.features.table import FLOAT32_MAX
@@ -21,6 +23,8 @@ from kanarya_inference.server.tensors import InferAnswer, InferRequest, Requeste
 
 PLATFORM = "onnx_onnxv1"
 OUTPUTS = ("score", "label", OUTPUT)
+MATRIX = f"input {INPUT}"
+_Matrix = tuple[NDArray[np.float32], Sequence[Sequence[int]]]
 
 
 class Infer:
@@ -42,40 +46,46 @@ class Infer:
             raise MalformedRequestError("the body is not JSON (neither are NaN and Infinity)") from None
         wanted = _wanted(request.outputs) if request.outputs else OUTPUTS
         try:
-            rows = self._matrix(model, request.inputs[0]) if _is_matrix(request.inputs) else self._fields(model, request.inputs)
+            matrix, bins = self._matrix(model, request.inputs[0]) if _is_matrix(request.inputs) else self._fields(model, request.inputs)
         except TensorError as error:
             raise Refused(400, str(error)) from None
-        return Rows(rows.matrix, rows.bins, (request.id, wanted))
+        return Rows(matrix, bins, (request.id, wanted))
 
     def write(self, rows: Rows, scored: Scored) -> bytes:
         """Write the outputs asked for."""
         request_id, wanted = rows.context
-        parameters: dict[str, Any] = {"prediction_ids": list(scored.ids)} if scored.ids else {}
+        parameters: dict[str, Any] = {"prediction_ids": scored.ids} if scored.ids else {}
         if scored.fallback is not None:
             parameters["fallback"] = scored.fallback
-        outputs = [_output(name, scored) for name in wanted]
-        return encode(InferAnswer(self._name, scored.model.artefact.version, outputs, request_id, parameters or None))
+        answer = InferAnswer(self._name, scored.model.artefact.version, _outputs(wanted, scored), request_id, parameters or None)
+        return encode(answer)
 
-    def _matrix(self, model: Model, tensor: Tensor) -> Rows:
-        columns = model.artefact.schema.columns
-        where = f"input {INPUT}"
-        check_shape(tensor, where)
+    def _matrix(self, model: Model, tensor: Tensor) -> _Matrix:
+        columns, shape = model.artefact.schema.columns, tensor.shape
         if tensor.datatype == "BYTES":
-            raise TensorError(f"{where}: datatype BYTES holds no numbers: send FP32")
-        if len(tensor.shape) != 2 or tensor.shape[1] != len(columns):
-            raise TensorError(f"{where}: shape is [rows, {len(columns)}], in the order {', '.join(column.name for column in columns)}")
-        self._check_rows(tensor.shape[0])
-        values = flat_values(tensor, where)
-        if None in values:
-            raise TensorError(f"{where}: null is allowed only where each field is a tensor of its own")
+            raise TensorError(f"{MATRIX}: datatype BYTES holds no numbers: send FP32")
+        if len(shape) != 2 or shape[1] != len(columns) or not 1 <= shape[0] <= self._max_rows:
+            raise self._wrong_shape(tensor, [column.name for column in columns])
+        values, with_null = flat_values(tensor, MATRIX)
+        if with_null:
+            raise TensorError(f"{MATRIX}: null is allowed only where each field is a tensor of its own")
         if tensor.datatype == "FP64" and not (min(values) >= -FLOAT32_MAX and max(values) <= FLOAT32_MAX):
-            raise TensorError(f"{where}: a value is beyond ±{FLOAT32_MAX:.3g}")
-        starts = range(0, len(values), len(columns))
+            raise TensorError(f"{MATRIX}: a value is beyond ±{FLOAT32_MAX:.3g}")
         # Binned as they were sent: after rounding to float32 a value could fall on the other side of an edge.
-        bins = [[bin_of(values[start + index]) for index, bin_of in model.watched] for start in starts]
-        return Rows(np.array(values, dtype=np.float32).reshape(tensor.shape), bins)
+        if shape[0] == 1:
+            bins = [[bin_of(values[index]) for index, bin_of in model.watched]]
+        else:
+            starts = range(0, len(values), len(columns))
+            bins = [[bin_of(values[start + index]) for index, bin_of in model.watched] for start in starts]
+        return np.array(values, dtype=np.float32).reshape(shape), bins
 
-    def _fields(self, model: Model, tensors: list[Tensor]) -> Rows:
+    def _wrong_shape(self, tensor: Tensor, columns: list[str]) -> TensorError:
+        check_shape(tensor, MATRIX)
+        if len(tensor.shape) != 2 or tensor.shape[1] != len(columns):
+            return TensorError(f"{MATRIX}: shape is [rows, {len(columns)}], in the order {', '.join(columns)}")
+        return self._wrong_size(tensor.shape[0])
+
+    def _fields(self, model: Model, tensors: list[Tensor]) -> _Matrix:
         fields = {column.field for column in model.artefact.schema.columns if column.field is not None}
         if not tensors:
             raise TensorError(f"inputs: send one tensor {INPUT}, or one for each of {', '.join(sorted(fields))}")
@@ -89,17 +99,18 @@ class Infer:
             check_shape(tensor, where)
             if len(tensor.shape) not in (1, 2) or tensor.shape[1:] not in ([], [1]):
                 raise TensorError(f"{where}: shape is [rows] or [rows, 1]")
-            columns[tensor.name] = flat_values(tensor, where)
+            columns[tensor.name], _ = flat_values(tensor, where)
         sizes = {len(values) for values in columns.values()}
         if len(sizes) > 1:
             raise TensorError("the inputs have different numbers of rows")
-        self._check_rows(sizes.pop())
+        if not 1 <= (size := sizes.pop()) <= self._max_rows:
+            raise self._wrong_size(size)
         rows = zip(*columns.values(), strict=True)
-        return read_snapshots(model, [encode(dict(zip(columns, row, strict=True))) for row in rows], "row")
+        read = read_snapshots(model, [encode(dict(zip(columns, row, strict=True))) for row in rows], "row")
+        return read.matrix, read.bins
 
-    def _check_rows(self, rows: int) -> None:
-        if not 1 <= rows <= self._max_rows:
-            raise TensorError(f"there are {rows} rows: send 1 to {self._max_rows}")
+    def _wrong_size(self, rows: int) -> TensorError:
+        return TensorError(f"there are {rows} rows: send 1 to {self._max_rows}")
 
 
 def _wanted(outputs: list[RequestedOutput]) -> tuple[str, ...]:
@@ -114,13 +125,18 @@ def _is_matrix(inputs: list[Tensor]) -> bool:
     return len(inputs) == 1 and inputs[0].name == INPUT
 
 
-def _output(name: str, scored: Scored) -> Tensor:
-    scores = scored.scores
-    if name == "score":
-        return Tensor(name, [len(scores)], "FP32", list(scores))
-    if name == "label":
-        return Tensor(name, [len(scores)], "INT64", [scored.label(score) for score in scores])
-    return Tensor(name, [len(scores), 2], "FP32", [part for score in scores for part in (1 - score, score)])
+def _outputs(wanted: tuple[str, ...], scored: Scored) -> list[Tensor]:
+    scores, outputs = scored.scores, []
+    rows = len(scores)
+    for name in wanted:
+        if name == "score":
+            outputs.append(Tensor(name, [rows], "FP32", scores))
+        elif name == "label":
+            threshold = scored.model.artefact.decision_threshold
+            outputs.append(Tensor(name, [rows], "INT64", [1 if score >= threshold else 0 for score in scores]))
+        else:
+            outputs.append(Tensor(name, [rows, 2], "FP32", [part for score in scores for part in (1 - score, score)]))
+    return outputs
 
 
 def metadata(name: str, model: Model, versions: list[str]) -> dict[str, Any]:

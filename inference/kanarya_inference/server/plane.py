@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,7 +32,7 @@ from kanarya_inference.serving import Scope
 log = logging.getLogger(__name__)
 
 
-class Rows(NamedTuple):
+class Rows(msgspec.Struct):
     """What a body asks for: n x columns, the bin of each watched column of each row, and what the answer's form needs."""
 
     matrix: NDArray[np.float32]
@@ -39,11 +40,11 @@ class Rows(NamedTuple):
     context: Any = None
 
 
-class Scored(NamedTuple):
+class Scored(msgspec.Struct):
     """What is answered: scores and labels of a version, the prediction ids (none for a fallback), the server's milliseconds."""
 
     model: Model
-    scores: Sequence[float]
+    scores: list[float]
     ids: Sequence[str]
     fallback: str | None
     milliseconds: float
@@ -107,12 +108,15 @@ class DataPlane:
             status = "error"
             if self._faults.on:
                 await self._fail_on_demand()
-            scored, status = await self._scored(model, form, body, rows, started)
-            if scored.fallback is None:
+            matrix = rows.matrix
+            scores = model.scores(matrix) if model.inline(len(matrix)) else await self._on_thread(model, matrix)
+            if scores is not None:
+                scored = self._counted(model, rows, scores, started)
+                status = "ok"
                 return Reply(200, form.write(rows, scored), (JSON, model.version_header))
-            return Reply(
-                200, form.write(rows, scored), (JSON, scored.model.version_header, (b"x-kanarya-fallback", scored.fallback.encode()))
-            )
+            scored = self._fallback(model, form, body, len(matrix), started)
+            status = "fallback"
+            return Reply(200, form.write(rows, scored), (JSON, scored.model.version_header, *_fallback_header(scored)))
         except Refused as refused:
             status = refused.counted
             return error(refused.status, str(refused), (*headers, *refused.headers))
@@ -136,27 +140,20 @@ class DataPlane:
         """Take no more work; what runs ends by itself."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _scored(self, model: Model, form: Form, body: bytes, rows: Rows, started: float) -> tuple[Scored, Status]:
-        """Score rows, or fall back. Raises `Refused` when nothing can be answered in time."""
-        if model.inline(len(rows.matrix)):
-            scores = model.scores(rows.matrix)
-        else:
-            try:
-                scores = await self._on_thread(model, rows.matrix)
-            except TimeoutError:
-                self._counts.errors["budget"] += 1
-                return self._fallback(model, form, body, len(rows.matrix), started), "fallback"
+    def _counted(self, model: Model, rows: Rows, scores: list[float], started: float) -> Scored:
+        """Count scores and remember them under the ids that clients get."""
         model.counts.score(scores)
         first = self._outcomes.register(model.number, scores)
-        ids = [self._outcomes.id_of(first + index) for index in range(len(scores))]
+        id_of = self._outcomes.id_of
+        ids = [id_of(first)] if len(scores) == 1 else [id_of(first + index) for index in range(len(scores))]
         if self._feature_log is not None:
             for index, prediction_id in enumerate(ids):
                 if self._feature_log.wants(prediction_id):
                     self._feature_log.prediction(model.artefact, prediction_id, rows.matrix[index], rows.bins[index], scores[index])
-        return Scored(model, scores, ids, None, (self._clock() - started) * 1000), "ok"
+        return Scored(model, scores, ids, None, (self._clock() - started) * 1000)
 
-    async def _on_thread(self, model: Model, matrix: NDArray[np.float32]) -> list[float]:
-        """Score on the thread, so that others are answered meanwhile. Raises `TimeoutError` at the end of the budget.
+    async def _on_thread(self, model: Model, matrix: NDArray[np.float32]) -> list[float] | None:
+        """Score on the thread, so that others are answered meanwhile; None at the end of the budget.
 
         What waits for the thread is then taken back; what it works on is finished for nobody.
         """
@@ -164,10 +161,14 @@ class DataPlane:
         try:
             work = asyncio.get_running_loop().run_in_executor(self._threads, model.scores, matrix)
             return await asyncio.wait_for(work, self._budget)
+        except TimeoutError:
+            self._counts.errors["budget"] += 1
+            return None
         finally:
             self._counts.queue_depth -= 1
 
     def _fallback(self, model: Model, form: Form, body: bytes, size: int, started: float) -> Scored:
+        """Answer without the model. Raises `Refused` when there is nothing to answer with."""
         kind = self._settings.fallback
         if isinstance(kind, float):
             return Scored(model, [kind] * size, (), "constant", (self._clock() - started) * 1000)
@@ -187,3 +188,7 @@ class DataPlane:
         if self._faults.fails():
             self._counts.errors["injected"] += 1
             raise Refused(500, "injected fault", counted="error")
+
+
+def _fallback_header(scored: Scored) -> tuple[Header, ...]:
+    return () if scored.fallback is None else ((b"x-kanarya-fallback", scored.fallback.encode()),)

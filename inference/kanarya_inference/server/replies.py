@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -15,7 +15,7 @@ JSON = (b"content-type", b"application/json")
 encode = msgspec.json.Encoder().encode
 
 
-class Reply(NamedTuple):
+class Reply(msgspec.Struct):
     """A whole answer; its length is added when it is sent."""
 
     status: int

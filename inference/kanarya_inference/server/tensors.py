@@ -16,7 +16,7 @@ INTEGERS = {
 }
 FLOATS = {"FP16": 65504.0, "FP32": 3.4028234663852886e38, "FP64": 1.7976931348623157e308}
 RANGES: dict[str, tuple[float, float]] = {**INTEGERS, **{name: (-limit, limit) for name, limit in FLOATS.items()}}
-DATATYPES = ("BOOL", *RANGES, "BYTES")
+DATATYPES = dict.fromkeys(("BOOL", *RANGES, "BYTES"))
 
 
 class TensorError(Exception):
@@ -66,43 +66,41 @@ def check_shape(tensor: Tensor, where: str) -> None:
         raise TensorError(f"{where}: shape is a list of at most {MAX_DIMENSIONS} sizes from 0 to {MAX_SIZE}")
 
 
-def flat_values(tensor: Tensor, where: str) -> list[Any]:
-    """Return a tensor's values in row-major order, as many as its (checked) shape says and each of its datatype.
+def flat_values(tensor: Tensor, where: str) -> tuple[list[Any], bool]:
+    """Return a tensor's values in row-major order, as many as its shape says and each of its datatype, and whether a null is among them.
 
-    null stands for itself. Raises `TensorError`.
+    The shape has been checked. null stands for itself. Raises `TensorError`.
     """
     if tensor.datatype not in DATATYPES:
         raise TensorError(f"{where}: datatype {tensor.datatype[:20]!r} is unknown; there are {', '.join(DATATYPES)}")
-    values = _flat(tensor.data, where)
+    values, kinds = _flat(tensor.data, where)
     if (size := math.prod(tensor.shape)) != len(values):
         raise TensorError(f"{where}: shape {tensor.shape} has {size} values, data has {len(values)}")
-    _check(tensor.datatype, values, where)
-    return values
+    with_null = NoneType in kinds
+    _check(tensor.datatype, [value for value in values if value is not None] if with_null else values, kinds - {NoneType}, where)
+    return values, with_null
 
 
-def _flat(data: list[Any], where: str) -> list[Any]:
+def _flat(data: list[Any], where: str) -> tuple[list[Any], set[type]]:
+    """Return the values and their types."""
     for _ in range(MAX_DIMENSIONS):
         kinds = set(map(type, data))
         if list not in kinds:
-            return data
+            return data, kinds
         if kinds != {list} or len({len(part) for part in data}) > 1:
             raise TensorError(f"{where}: data is either flat or nested everywhere alike")
         data = [value for part in data for value in part]
     raise TensorError(f"{where}: data is nested deeper than {MAX_DIMENSIONS} dimensions")
 
 
-def _check(datatype: str, values: list[Any], where: str) -> None:
-    kinds = set(map(type, values))
-    if NoneType in kinds:
-        kinds.discard(NoneType)
-        values = [value for value in values if value is not None]
+def _check(datatype: str, values: list[Any], kinds: set[type], where: str) -> None:
     if datatype == "BYTES":
         fits = kinds <= {str}
     elif datatype == "BOOL":
         fits = kinds <= {bool}
     else:
         least, most = RANGES[datatype]
-        fits = kinds <= NUMBERS and least <= min(values, default=least) and max(values, default=least) <= most
+        fits = kinds <= NUMBERS and (not values or (least <= min(values) and max(values) <= most))
         if fits and datatype in INTEGERS and float in kinds:
             # JSON knows one kind of number, and some clients write every one with a point.
             fits = all(value == int(value) for value in values)
