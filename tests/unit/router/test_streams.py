@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -91,7 +92,8 @@ class Events:
 
 
 def errors_of_ours(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if not record.name.startswith("aiohttp.server")]
+    ours = (record for record in caplog.records if record.levelno >= logging.WARNING and not record.name.startswith("aiohttp.server"))
+    return [record.getMessage() for record in ours]
 
 
 # -- answers --------------------------------------------------------------------------------------------------------------

@@ -82,9 +82,9 @@ def log_e_at_most(bad: float, total: float, p0: float) -> float:
     It is the likelihood ratio of the rate seen, the largest of all: no average of them is more. Two logarithms, to leave out what has no
     chance to pass.
     """
-    good = total - bad
-    above = bad * log(bad / (p0 * total)) if bad > 0 else 0.0
-    return above + good * log(good / ((1 - p0) * total)) if good > 0 else above
+    share = bad / total if total > 0 else 0.0
+    above = bad * (log(share) - log(p0)) if share > 0 else 0.0
+    return above + (total - bad) * (log1p(-share) - log1p(-p0)) if share < 1 else above
 
 
 def _log_e(bad: float, total: float, p0: float, prior: Prior, mass: Callable[[float, float, float], float]) -> float:
