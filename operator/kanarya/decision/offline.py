@@ -47,8 +47,11 @@ class OfflineReport:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Read what `as_json` wrote."""
-        return cls(data["version"], data["modelSha256"], data["verdict"], data["reportSha256"])
+        """Read what `as_json` wrote; raises `ValueError`."""
+        try:
+            return cls(data["version"], data["modelSha256"], data["verdict"], data["reportSha256"])
+        except (KeyError, TypeError):
+            raise ValueError("the offline report of this evidence is not as it is written") from None
 
 
 Reports = Mapping[str, OfflineReport]

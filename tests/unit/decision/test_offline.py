@@ -116,6 +116,12 @@ def test_the_evidence_is_whole_and_decides_the_same_again() -> None:
     assert decisions(again(play).entries) == decisions(play.entries)
 
 
+@pytest.mark.parametrize("data", [{}, {"version": "v2"}, [], "PASS"])
+def test_evidence_with_half_a_report_is_refused(data: Any) -> None:
+    with pytest.raises(ValueError, match="not as it is written"):
+        OfflineReport.from_json(data)
+
+
 @pytest.mark.parametrize("told", [None, FAILED])
 def test_evidence_of_a_first_step_without_the_report_does_not_verify(told: OfflineReport | None) -> None:
     play = releasing(both(PASSED))

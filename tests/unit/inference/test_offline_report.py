@@ -121,7 +121,8 @@ async def test_preflight_goes_by_what_the_real_server_exposes(folder: Path) -> N
     assert "different offline reports" in mixed[1]
     half = await told(Scraped(a, series=passed), Scraped(b))
     assert half == ("OfflineReportMissing", f"1 of 2 candidate pods tell of their model's offline report ({METRIC})")
-    # Neither stable's pods nor anybody else's speak for the candidate.
+    # Neither those of a Deployment whose name begins as the candidate's, nor stable's pods, nor anybody else's speak for the candidate.
+    assert await told(Scraped(a, series=passed), Scraped("fraud-new-x-b", series=passed)) == half
     assert await told(Scraped("fraud-stable-old-a", series=passed), Scraped("other-new-b", series=passed)) is not None
 
 
