@@ -100,7 +100,8 @@ class GuardedProtocol(HttpToolsProtocol):
             return  # what comes after a refusal is not for us to read
         self._began = False
         self._head_bytes += len(data)
-        self._unset_keepalive_if_required()
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
         try:
             self._parse(data)
         except httptools.HttpParserError:

@@ -84,11 +84,11 @@ class VersionCounts:
 
     def score(self, scores: Sequence[float]) -> None:
         """Count the score of each row."""
+        histogram, bins, reference = self.scores, self.score_bins, self._score_reference
         for score in scores:
-            self.scores.observe(score)
-        if self._score_reference is not None and self.score_bins is not None:
-            for score in scores:
-                self.score_bins[self._score_reference.bin_of(score)] += 1
+            histogram.observe(score)
+            if reference is not None and bins is not None:
+                bins[reference.bin_of(score)] += 1
 
 
 class Counts:

@@ -77,7 +77,10 @@ def flat_values(tensor: Tensor, where: str) -> tuple[list[Any], bool]:
     if (size := math.prod(tensor.shape)) != len(values):
         raise TensorError(f"{where}: shape {tensor.shape} has {size} values, data has {len(values)}")
     with_null = NoneType in kinds
-    _check(tensor.datatype, [value for value in values if value is not None] if with_null else values, kinds - {NoneType}, where)
+    if with_null:
+        _check(tensor.datatype, [value for value in values if value is not None], kinds - {NoneType}, where)
+    else:
+        _check(tensor.datatype, values, kinds, where)
     return values, with_null
 
 

@@ -268,11 +268,14 @@ async def test_a_client_that_does_not_read_is_cut_off(rig: Start) -> None:
 
 async def test_an_old_client_gets_whole_answers(rig: Start) -> None:
     router = await rig()
-    router.stable[0].handler = partial(_chunks, 5000)
+    events = router.stable[0].handler = Events()
     reader, writer = await asyncio.open_connection("127.0.0.1", router.port)
     writer.write(b"POST / HTTP/1.0\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+    for piece in (b"one", b"two", None):
+        events.pieces.put_nowait(piece)
+        await asyncio.sleep(0.1)
     received = await asyncio.wait_for(reader.read(), 5)
-    assert b"content-length: 5000\r\n" in received
+    assert b"content-length: 6\r\n" in received
     assert b"chunked" not in received
     writer.close()
 
@@ -439,6 +442,19 @@ async def test_an_answer_before_the_bodys_end_is_passed_on(rig: Start) -> None:
     assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 403")
     await eventually(partial(_attempts, router, 1, track="stable", outcome="client_error"))
     writer.transport.abort()
+
+
+@pytest.mark.usefixtures("pods")
+async def test_a_client_that_leaves_while_body_and_answer_are_under_way_ends_both(rig: Start) -> None:
+    router = await rig(options=SMALL, limit=60)
+    events = router.stable[0].handler = Events()
+    events.pieces.put_nowait(b"early")
+    reader, writer = await asyncio.open_connection("127.0.0.1", router.port)
+    writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (2 * MIB) + b"x" * 1000)
+    assert (await asyncio.wait_for(reader.readuntil(b"early"), 5)).startswith(b"HTTP/1.1 200")
+    writer.transport.abort()
+    await asyncio.wait_for(events.ended.wait(), 10)
+    await eventually(partial(_attempts, router, 1, track="stable", exposure="live", outcome="cancelled"))
 
 
 @pytest.mark.usefixtures("pods")
