@@ -215,3 +215,16 @@ class Play:
         assert self.world.route is not None
         version = str(int(self.world.route.resource_version) + 1)
         self.world = replace(self.world, route=replace(self.world.route, weight=weight, resource_version=version))
+
+
+def at_weight(weight: int) -> Any:
+    return lambda play: play.state.run is not None and play.state.run.weight == weight
+
+
+def started(traffic: Traffic | None = None, **changes: Any) -> Play:
+    """A rollout adopted, and a new revision under way at 5 %; `traffic` from there on."""
+    play = Play(**changes).adopted()
+    play.release(B)
+    play.until(at_weight(5))
+    play.traffic = traffic or play.traffic
+    return play

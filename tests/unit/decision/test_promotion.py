@@ -1,0 +1,82 @@
+"""From the last step to a new stable, and what keeps stable as it is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from kanarya.decision.state import Stage
+from tests.unit.decision.play import A, Play, at_weight, spec, started
+
+
+def test_a_soak_is_judged_before_promotion() -> None:
+    plan = {"steps": [{"weight": 5, "durationSeconds": 5}, {"weight": 100, "durationSeconds": 5}], "soakSeconds": 60}
+    play = started(spec=spec(plan=plan))
+    play.until(lambda p: p.state.run is not None and p.run.stage is Stage.SOAKING)
+    began = play.now
+    play.traffic.errors = 0.5
+    assert play.ended() == "RolledBack"
+    assert play.now - began < 20
+
+
+def test_a_breach_after_the_switch_goes_back_to_the_old_stable() -> None:
+    play = started()
+    play.until(lambda p: p.world.stable_service == "bbb")
+    play.traffic.errors = 0.9
+    play.world = replace(play.world, stale_endpoints=1)
+    assert play.ended() == "RolledBack"
+    assert (play.world.stable_service, play.weight, play.state.stable) == ("aaa", 0, A)
+    play.until(lambda p: set(p.world.stables) == {"aaa"})
+
+
+def test_the_switch_waits_for_the_new_stable_at_full_size() -> None:
+    play = started()
+    play.until(lambda p: "bbb" in p.world.stables)
+    for _ in range(30):
+        play.world = replace(play.world, stables={**play.world.stables, "bbb": replace(play.world.stables["bbb"], available=1)})
+        play.tick()
+    assert play.world.stable_service == "aaa"
+    assert play.weight == 100
+
+
+def test_a_stable_that_somebody_changed_is_repaired_and_reported() -> None:
+    play = Play().adopted()
+    play.world = replace(play.world, stables={"aaa": replace(play.world.stables["aaa"], intact=False)})
+    play.tick()
+    assert play.world.stables["aaa"].intact
+    assert "StableRepaired" in play.notices()
+
+
+@pytest.mark.parametrize("name", ["stable_service", "candidate_service"])
+def test_a_tracks_service_that_somebody_changed_is_repaired_and_reported(name: str) -> None:
+    play = started()
+    play.until(at_weight(10))
+    before = getattr(play.world, name)
+    nothing: dict[str, Any] = {name: None}
+    play.world = replace(play.world, **nothing)
+    play.tick()
+    assert getattr(play.world, name) == before
+    assert play.notices().count("ServiceRepaired") == 1
+    assert play.ended() == "Succeeded"
+    assert play.notices().count("ServiceRepaired") == 1
+
+
+def test_the_stable_service_is_repaired_and_reported_without_a_run_too() -> None:
+    play = Play().adopted()
+    assert "ServiceRepaired" not in play.notices()
+    play.world = replace(play.world, stable_service=None)
+    play.tick()
+    assert play.world.stable_service == "aaa"
+    assert "ServiceRepaired" in play.notices()
+
+
+def test_stable_is_scaled_back_and_that_is_told() -> None:
+    play = started()
+    play.world = replace(play.world, stables={"aaa": replace(play.world.stables["aaa"], replicas=1)})
+    play.tick()
+    assert play.world.stables["aaa"].replicas == 2
+    assert play.notices().count("StableScaled") == 1
+    assert play.ended() == "Succeeded"
+    assert play.notices().count("StableScaled") == 1
