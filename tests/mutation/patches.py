@@ -63,7 +63,7 @@ PATCHES = (
         "controller/reconcile.py",
         "                state, memory.lowering = lowered(state, self._clock()), False\n",
         "                memory.lowering = False\n",
-        "controller/test_reconcile.py::test_no_sample_from_before_a_lower_weight_was_written_allows_a_rise",
+        "controller/test_foreign_hands.py::test_no_sample_from_before_a_lower_weight_was_written_allows_a_rise",
     ),
     Patch(
         "the weight rises while pods of the candidate are missing",
@@ -133,21 +133,21 @@ PATCHES = (
         "controller/reconcile.py",
         '        await save(self._api, plan, state)\n        await self._at("after-intent")',
         '        await self._at("after-intent")',
-        "controller/test_reconcile.py::test_a_raise_is_announced_in_the_checkpoint_before_it_is_on_the_route",
+        "controller/test_faults.py::test_a_raise_is_announced_in_the_checkpoint_before_it_is_on_the_route",
     ),
     Patch(
         "a raise is written before it is announced",
         "controller/reconcile.py",
         '        await save(self._api, plan, state)\n        await self._at("after-intent")\n        try:\n            await self._executor.carry_out(plan, view, action)',
         '        try:\n            await self._executor.carry_out(plan, view, action)\n            await save(self._api, plan, state)\n            await self._at("after-intent")',
-        "controller/test_reconcile.py::test_a_raise_is_announced_in_the_checkpoint_before_it_is_on_the_route",
+        "controller/test_faults.py::test_a_raise_is_announced_in_the_checkpoint_before_it_is_on_the_route",
     ),
     Patch(
         "a raise that met a conflict counts as done",
         "controller/reconcile.py",
         '            return state.model_copy(update={"intent": None})\n        await',
         "        await",
-        "controller/test_reconcile.py::test_an_upward_write_is_lost_to_somebody_who_was_faster",
+        "controller/test_faults.py::test_an_upward_write_is_lost_to_somebody_who_was_faster",
     ),
     # -- down needs nothing -----------------------------------------------------------------------------------------------
     Patch(
@@ -176,14 +176,14 @@ PATCHES = (
         "controller/reconcile.py",
         "        await self._overdue_rollback(memory)\n",
         "",
-        "controller/test_reconcile.py::test_a_decided_rollback_is_written_before_anything_is_read",
+        "controller/test_faults.py::test_a_decided_rollback_is_written_before_anything_is_read",
     ),
     Patch(
         "a rollback whose write failed is forgotten",
         "controller/reconcile.py",
         "        if rolling or lowering:\n            memory.state = state\n",
         "",
-        "controller/test_reconcile.py::test_a_decided_rollback_is_written_before_anything_is_read",
+        "controller/test_faults.py::test_a_decided_rollback_is_written_before_anything_is_read",
     ),
     Patch(
         "the way down comes after other work",
@@ -206,7 +206,7 @@ PATCHES = (
         "        for action in decision.actions:\n"
         "            if isinstance(action, LowerWeight):\n"
         "                await self._executor.carry_out(plan, view, action)\n",
-        "controller/test_reconcile.py::test_the_way_down_waits_for_no_other_write_of_its_pass",
+        "controller/test_faults.py::test_the_way_down_waits_for_no_other_write_of_its_pass",
     ),
     Patch(
         "of two downward writes the higher one wins",

@@ -239,3 +239,18 @@ class Simulation:
             newest_counted=until if traffic.rate else None,
             missing=traffic.missing,
         )
+
+
+async def releasing(weight: int = 5, traffic: Traffic | None = None) -> Simulation:
+    """A release under way at a weight; `traffic` from there on."""
+    sim = await Simulation().adopted()
+    await sim.release("v2")
+    await sim.until(lambda status: (status.get("run") or {}).get("weight") == weight)
+    sim.traffic = traffic or sim.traffic
+    return sim
+
+
+def conditions(status: dict[str, object]) -> dict[str, tuple[str, str]]:
+    found = status["conditions"]
+    assert isinstance(found, list)
+    return {entry["type"]: (entry["status"], entry["reason"]) for entry in found}

@@ -9,8 +9,7 @@ from kanarya.decision.counts import Reading
 from kanarya.decision.offline import OfflineReport
 from kanarya.decision.replay import first_difference
 from kanarya.telemetry.request import ReadRequest
-from tests.unit.controller.simulation import NAME, NAMESPACE, Simulation
-from tests.unit.controller.test_reconcile import conditions
+from tests.unit.controller.simulation import NAME, NAMESPACE, Simulation, conditions
 
 ANALYSIS = {"method": "Threshold", "intervalSeconds": 1, "minSamples": 50, "offlineReport": "Required"}
 

@@ -1,50 +1,27 @@
+"""Whole passes over a simulated cluster: releases, refusals, what people ask for."""
+
 from __future__ import annotations
 
 import json
-from itertools import pairwise
-from typing import Any
 
 import jsonschema
 import pytest
 
 from kanarya.cluster import names
-from kanarya.cluster.execute import FAULT_POINTS
 from kanarya.cluster.fake import Call
 from kanarya.cluster.port import (
     CONFIGMAPS,
     DEPLOYMENTS,
-    EVENTS,
-    HTTPROUTES,
     REPLICASETS,
     ROLLOUTS,
-    SERVICES,
-    Conflict,
     Forbidden,
-    Object,
-    Resource,
-    Unavailable,
 )
-from kanarya.decision.counts import Missing, Reading
+from kanarya.decision.counts import Reading
 from kanarya.decision.replay import first_difference
 from kanarya.decision.schema import evidence_schema
 from kanarya.telemetry.request import ReadRequest
-from tests.unit.controller.simulation import KEY, NAME, NAMESPACE, Simulation, template
+from tests.unit.controller.simulation import KEY, NAME, NAMESPACE, Simulation, conditions, releasing, template
 from tests.unit.decision.play import Traffic
-
-
-async def releasing(weight: int = 5, traffic: Traffic | None = None) -> Simulation:
-    """A release under way at a weight; `traffic` from there on."""
-    sim = await Simulation().adopted()
-    await sim.release("v2")
-    await sim.until(lambda status: (status.get("run") or {}).get("weight") == weight)
-    sim.traffic = traffic or sim.traffic
-    return sim
-
-
-def conditions(status: dict[str, object]) -> dict[str, tuple[str, str]]:
-    found = status["conditions"]
-    assert isinstance(found, list)
-    return {entry["type"]: (entry["status"], entry["reason"]) for entry in found}
 
 
 async def test_a_good_release_is_promoted_and_leaves_valid_evidence() -> None:
@@ -111,9 +88,6 @@ async def test_stable_pods_do_not_belong_to_the_target() -> None:
     }
     assert body["metadata"]["annotations"][names.VERSION] == "v1"
     assert "ownerReferences" not in body["metadata"]
-
-
-# -- what is refused ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -183,249 +157,6 @@ async def test_an_unreadable_checkpoint_goes_back_to_what_the_cluster_shows() ->
     await sim.tick()
     assert await sim.weight() == 0
     assert "CheckpointUnreadable" in await sim.events()
-    assert (await sim.ended())["outcome"] == "Succeeded"
-
-
-# -- faults ---------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("point", FAULT_POINTS)
-async def test_a_crash_at_any_point_of_a_good_release_repeats_nothing_that_matters(point: str) -> None:
-    sim = await Simulation().adopted()
-    await sim.release("v2")
-    crashes = 0
-    for tick in range(900):
-        if tick % 45 == 0:
-            sim.crash_at = point
-        before = len(sim.passed)
-        await sim.tick()
-        crashes += point in sim.passed[before:] and not sim.crash_at
-        status = (await sim.rollout()).get("status", {})
-        if status.get("history"):
-            break
-    sim.crash_at = ""
-    assert crashes
-    assert status["history"][-1]["outcome"] == "Succeeded"
-    entries = await sim.evidence(status["history"][-1]["run"])
-    assert [item["step"] for item in entries if item["kind"] == "StepEntered"] == [1, 2, 3, 4, 5]
-    assert first_difference(entries) is None
-    times = [item["at"] for item in entries if item["kind"] in ("StepEntered", "WeightRestored")]
-    assert all(later >= earlier for earlier, later in pairwise(times))
-
-
-@pytest.mark.parametrize("point", FAULT_POINTS)
-async def test_a_crash_at_any_point_of_a_rollback_still_ends_at_zero(point: str) -> None:
-    sim = await releasing(10)
-    sim.traffic.errors = 0.5
-    sim.crash_at = point
-    entry = await sim.ended()
-    assert entry["outcome"] == "RolledBack"
-    assert await sim.weight() == 0
-
-
-async def test_weight_zero_is_written_though_everything_else_fails() -> None:
-    sim = await releasing(10)
-
-    async def only_routes(call: Call) -> None:
-        if call.verb in ("create", "merge_patch", "json_patch", "replace", "delete") and call.resource != HTTPROUTES:
-            raise Unavailable("injected")
-
-    sim.traffic.errors = 0.5
-    sim.fault = only_routes
-    for _ in range(6):
-        await sim.tick()
-    assert await sim.weight() == 0
-    sim.fault = None
-    assert (await sim.ended())["outcome"] == "RolledBack"
-
-
-async def test_the_way_down_waits_for_no_other_write_of_its_pass() -> None:
-    sim = await releasing(10)
-
-    async def services_fail(call: Call) -> None:
-        if call.resource is SERVICES and call.verb not in ("get", "list"):
-            raise Unavailable("injected")
-
-    route = await sim.api.get(HTTPROUTES, NAMESPACE, NAME)
-    assert route is not None
-    for backend, weight in zip(route["spec"]["rules"][0]["backendRefs"], (20, 80), strict=True):
-        backend["weight"] = weight
-    await sim.api.merge_patch(HTTPROUTES, NAMESPACE, NAME, {"spec": route["spec"]})
-    await sim.api.delete(SERVICES, NAMESPACE, names.stable_service(NAME))
-    sim.fault = services_fail
-    assert isinstance(await sim.tick(), Unavailable)
-    assert await sim.weight() == 10
-
-
-async def test_a_decided_rollback_is_written_before_anything_is_read() -> None:
-    sim = await releasing(10)
-    failing = True
-
-    async def routes_fail(call: Call) -> None:
-        if failing and call.verb == "merge_patch" and call.resource == HTTPROUTES:
-            raise Unavailable("injected")
-
-    sim.traffic.errors = 0.5
-    sim.fault = routes_fail
-    for _ in range(5):
-        await sim.tick()
-    assert await sim.weight() == 10
-    failing = False
-
-    async def nothing_can_be_read(call: Call) -> None:
-        if call.verb in ("get", "list"):
-            raise Unavailable("injected")
-
-    sim.fault = nothing_can_be_read
-    sim.traffic.errors = 0.0
-    assert isinstance(await sim.tick(), Unavailable)
-    sim.fault = None
-    assert await sim.weight() == 0
-
-
-async def test_a_raise_is_announced_in_the_checkpoint_before_it_is_on_the_route() -> None:
-    sim = await releasing()
-    announced: list[tuple[int, int]] = []
-
-    async def look(call: Call) -> None:
-        if call.resource is HTTPROUTES and call.verb == "merge_patch" and "resourceVersion" in call.body["metadata"]:
-            weight = call.body["spec"]["rules"][0]["backendRefs"][1]["weight"]
-            announced.append((weight, (await sim.checkpoint())["intent"]))
-
-    sim.fault = look
-    assert (await sim.ended())["outcome"] == "Succeeded"
-    assert announced == [(weight, weight) for weight in (10, 25, 50, 100)]
-
-
-async def test_an_upward_write_is_lost_to_somebody_who_was_faster() -> None:
-    sim = await releasing()
-    once = True
-
-    async def conflict(call: Call) -> None:
-        nonlocal once
-        if once and call.resource == HTTPROUTES and call.verb == "merge_patch" and "resourceVersion" in call.body["metadata"]:
-            once = False
-            raise Conflict("injected")
-
-    sim.fault = conflict
-    while once:
-        await sim.tick()
-    assert (await sim.weight(), (await sim.rollout())["status"]["run"]["weight"]) == (5, 5)
-    assert (await sim.ended())["outcome"] == "Succeeded"
-    assert "RouteRepaired" not in await sim.events()
-    assert sim.weights == [0, 5, 10, 25, 50, 100, 0]
-
-
-async def test_prometheus_gone_holds_and_says_so() -> None:
-    sim = await releasing(10)
-    sim.traffic.missing = {"*": Missing.SOURCE_DOWN}
-    for _ in range(60):
-        await sim.tick()
-    status = (await sim.rollout())["status"]
-    assert (status["run"]["weight"], status["reason"]) == (10, "SourceDown")
-    sim.traffic.missing = {}
-    assert (await sim.ended())["outcome"] == "Succeeded"
-
-
-async def test_a_clock_that_is_set_back_holds_nothing_up_and_hides_nothing() -> None:
-    sim = await Simulation().adopted()
-    await sim.release("v2")
-    await sim.tick()
-    sim.now -= 3600
-    await sim.until(lambda status: (status.get("run") or {}).get("weight") == 5, limit=30)
-    await sim.until(lambda status: (status.get("run") or {}).get("weight") == 10, limit=30)
-    sim.now -= 3600
-    sim.traffic.errors = 0.5
-    for _ in range(10):
-        await sim.tick()
-    assert await sim.weight() == 0
-
-
-async def test_an_unreadable_checkpoint_is_told_after_the_weight_is_down() -> None:
-    sim = await releasing(25)
-    await sim.api.merge_patch(CONFIGMAPS, NAMESPACE, names.checkpoint(NAME), {"data": {"checkpoint.json": "{"}})
-    sim.boot()
-
-    async def no_events(call: Call) -> None:
-        if call.resource == EVENTS:
-            assert await sim.weight() == 0
-
-    sim.fault = no_events
-    await sim.tick()
-    assert await sim.weight() == 0
-    assert "CheckpointUnreadable" in await sim.events()
-
-
-# -- foreign hands --------------------------------------------------------------------------------------------------------
-
-
-async def test_foreign_edits_are_repaired_and_reported() -> None:
-    sim = await Simulation().adopted()
-    (revision,) = await sim.stables()
-    stable = names.stable_deployment(NAME, revision)
-    change = [{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "evil:1"}]
-    await sim.api.json_patch(DEPLOYMENTS, NAMESPACE, stable, change)
-    await sim.api.merge_patch(SERVICES, NAMESPACE, names.stable_service(NAME), {"spec": {"selector": {"evil": "yes"}}})
-    await sim.api.merge_patch(CONFIGMAPS, NAMESPACE, names.settings(NAME), {"data": {"settings.json": "{}"}})
-    await sim.api.json_patch(HTTPROUTES, NAMESPACE, NAME, [{"op": "replace", "path": "/spec/rules/0/backendRefs/1/weight", "value": 70}])
-    await sim.tick()
-    await sim.tick()
-    body = await sim.api.get(DEPLOYMENTS, NAMESPACE, stable)
-    service = await sim.api.get(SERVICES, NAMESPACE, names.stable_service(NAME))
-    settings = await sim.api.get(CONFIGMAPS, NAMESPACE, names.settings(NAME))
-    assert body is not None
-    assert service is not None
-    assert settings is not None
-    assert body["spec"]["template"]["spec"]["containers"][0]["image"] == "model:v1"
-    assert "evil" not in service["spec"]["selector"]
-    assert json.loads(settings["data"]["settings.json"])["tracks"]["stable"]["revision"] == revision
-    assert await sim.weight() == 0
-    assert {"StableRepaired", "RouteRepaired"} <= set(await sim.events())
-
-
-async def _edit_weight(sim: Simulation, weight: int) -> None:
-    path = "/spec/rules/0/backendRefs/1/weight"
-    await sim.api.json_patch(HTTPROUTES, NAMESPACE, NAME, [{"op": "replace", "path": path, "value": weight}])
-
-
-async def test_no_sample_from_before_a_lower_weight_was_written_allows_a_rise() -> None:
-    sim = await releasing(10)
-
-    async def slow_write(call: Call) -> None:
-        if call.resource is HTTPROUTES and call.verb == "merge_patch":
-            sim.now += 3
-
-    await _edit_weight(sim, 80)
-    sim.fault = slow_write
-    await sim.tick()
-    assert await sim.weight() == 10
-    assert (await sim.checkpoint())["run"]["proofSince"] == sim.now
-
-
-async def test_a_lower_weight_that_was_written_without_an_answer_counts_from_the_next_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    sim = await releasing(10)
-    merge_patch = sim.api.merge_patch
-
-    async def lost(resource: Resource, *arguments: Any, **named: Any) -> Object:
-        answer = await merge_patch(resource, *arguments, **named)
-        if resource is HTTPROUTES:
-            raise Unavailable("the answer was lost")
-        return answer
-
-    await _edit_weight(sim, 80)
-    with monkeypatch.context() as patch:
-        patch.setattr(sim.api, "merge_patch", lost)
-        assert isinstance(await sim.tick(), Unavailable)
-    assert await sim.weight() == 10
-    await sim.tick(7.0)
-    assert (await sim.checkpoint())["run"]["proofSince"] == sim.now
-
-
-async def test_a_deleted_route_comes_back_at_zero_and_the_step_is_earned_again() -> None:
-    sim = await releasing(25)
-    await sim.api.delete(HTTPROUTES, NAMESPACE, NAME)
-    await sim.tick()
-    assert await sim.weight() == 0
     assert (await sim.ended())["outcome"] == "Succeeded"
 
 
