@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from math import inf
+from math import exp, inf
 from multiprocessing import get_context
 
 import numpy as np
@@ -26,8 +26,8 @@ LOOKS = 180
 
 CHUNK = 20
 """Runs that a process is given at a time."""
-ENOUGH = 30.0
-"""Evidence (ln E) beyond any threshold that is compared."""
+EAGER, ENOUGH = -12.0, 30.0
+"""Evidence (ln E) below and beyond any threshold that is compared: rules that take back most healthy runs need less than none."""
 
 Counts = list[tuple[int, int]]
 """Bad events and requests, look by look."""
@@ -56,7 +56,7 @@ class Rival:
 
 @dataclass(frozen=True)
 class Ours:
-    """The evidence after each look, and the requests up to it: any threshold from 0 to `ENOUGH` can be tried on it afterwards."""
+    """The evidence after each look, and the requests up to it: any threshold from `EAGER` to `ENOUGH` can be tried afterwards."""
 
     evidence: np.ndarray
     seen: np.ndarray
@@ -69,7 +69,7 @@ class Ours:
         for (bad, more), (stable_bad, stable_more) in zip(counts, stable, strict=True):
             now = Tally(now.bad + bad, now.total + more, now.stable_bad + stable_bad, now.stable_total + stable_more)
             effect = design_effect(bursts, ring.per_look(now))
-            evidence.append(prove_bad(Stream(now, ring, effect), ABORT, 1.0).log_e)
+            evidence.append(prove_bad(Stream(now, ring, effect), ABORT, exp(-EAGER)).log_e)
             seen.append(now.total)
             if evidence[-1] > ENOUGH:
                 break
@@ -131,11 +131,14 @@ def frontier(per_look: int, *, runs: int, seed: int, jobs: int = 1, progress: Ca
             aborts = sum(rival.aborts_after(counts) < inf for counts in streams[SLO])
             threshold = float(np.nextafter(worst[aborts], inf)) if aborts < runs else -inf
             theirs = [[rival.aborts_after(counts) for counts in streams[share]] for share in SHARES]
-            mine = [[one.aborts_after(max(threshold, 0.0)) for one in ours[share]] for share in SHARES]
+            mine = [[one.aborts_after(max(threshold, EAGER)) for one in ours[share]] for share in SHARES]
+            false = sum(value >= max(threshold, EAGER) for value in worst)
             better = [_compared(a, b) for a, b in zip(mine, theirs, strict=True)]
             name = f"{in_a_row} in a row, {fewest} requests at least"
             rows.append(f"| {name} | {percent(aborts / runs)} | {' | '.join(_told(some) for some in theirs)} | |")
-            rows.append(f"| ours at that rate | | {' | '.join(_told(some) for some in mine)} | {', '.join(better)} |")
+            rows.append(
+                f"| ours at that rate | {percent(false / runs)} | {' | '.join(_told(some) for some in mine)} | {', '.join(better)} |"
+            )
     return rows
 
 
