@@ -22,6 +22,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.decisions", description=__doc__)
     parser.add_argument("--runs", type=int, default=2000, metavar="N", help="runs of each cell (default: 2000)")
     parser.add_argument("--look-seconds", type=int, default=10, metavar="S", help="time between two looks (default: 10)")
+    parser.add_argument("--hours", type=int, default=6, metavar="H", help="after which a run that only holds ends (default: 6, at most 24)")
     parser.add_argument("--rates", type=float, nargs="+", default=decision_cells.RATES_TRIED, metavar="R", help="requests a second")
     parser.add_argument("--seed", type=int, default=1, metavar="N")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: one for each core)")
@@ -32,9 +33,11 @@ def main() -> int:
     runs, seed, jobs = arguments.runs, arguments.seed, arguments.jobs
     if runs < 1 or not 1 <= arguments.look_seconds <= 300 or jobs < 1 or seed < 0 or arguments.compare < 0:
         parser.error("runs and jobs must be at least 1, look-seconds 1 to 300, seed and compare at least 0")
+    if not 3 <= arguments.hours <= 24:
+        parser.error("hours must be 3 to 24")
     if arguments.cells and not arguments.only:
         parser.error("--cells goes with --only")
-    rollout = decision_cells.spec(look_seconds=arguments.look_seconds)
+    rollout = decision_cells.spec(look_seconds=arguments.look_seconds, hours=arguments.hours)
     which = slice(*arguments.cells) if arguments.cells else decision_cells.ALL
     wanted = (arguments.only,) if arguments.only else ("promises", "reactions", "rivals")
     if "promises" in wanted:
