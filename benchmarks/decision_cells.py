@@ -41,9 +41,9 @@ class Promise:
         return sum(map(wrong[self.counted], outcomes))
 
 
-def spec(*, steps: int = 5, look_seconds: int = 10, **analysis: Any) -> RolloutSpec:
-    """Give the default plan, or its last steps, without soak; drift is told, and decides nothing."""
-    plan = {"steps": [{"weight": weight} for weight in (5, 10, 25, 50, 100)[-steps:]], "maxRunSeconds": steps * 3600 + 3600}
+def spec(*, steps: int = 5, look_seconds: int = 10, hours: int = 6, **analysis: Any) -> RolloutSpec:
+    """Give the default plan, or its last steps, without soak, ended after `hours`; drift is told, and decides nothing."""
+    plan = {"steps": [{"weight": weight} for weight in (5, 10, 25, 50, 100)[-steps:]], "maxRunSeconds": hours * 3600}
     about = {"method": "Sequential", "intervalSeconds": look_seconds, "drift": {"action": "Report"}, **analysis}
     return parse_spec({"targetRef": {"name": "fraud"}, "serviceRef": {"name": "fraud"}, "plan": plan, "analysis": about})
 

@@ -14,12 +14,12 @@ from benchmarks.decision_rivals import Ours, Rival, drawn
 from kanarya.cli.simulation.runs import Outcome, generator, simulated
 
 RUNS = 300
-ROLLOUT = decision_cells.spec(steps=2, look_seconds=300)
+ROLLOUT = decision_cells.spec(steps=2, look_seconds=300, hours=3)
 """Two steps of half an hour, 6 looks each."""
 RATE = 10.0
 """Requests a second: looks so far apart need more of them, for they may be bunched."""
 CELLS = promises(ROLLOUT, (RATE,))
-DENSE = decision_cells.spec(steps=2, look_seconds=20)
+DENSE = decision_cells.spec(steps=2, look_seconds=20, hours=3)
 EVERY = promises(DENSE, (RATE,))
 
 
