@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
+
 from kanarya.api.rollout import MissingPolicy, RolloutSpec
 from kanarya.decision.actions import LowerWeight, PointStable, WriteSettings
 from kanarya.decision.draft import Draft
@@ -13,6 +15,8 @@ UNREADY_SECONDS = 60.0
 """A candidate with weight and no ready pod is given up after this."""
 STORM_SECONDS = 120.0
 """A run in which stable's failures excuse the candidate's for so long is interrupted."""
+MOST_STORMS = 3
+"""Runs of one revision in a row that are interrupted in a step: after the last it is not tried again by itself."""
 RESTARTS_LIMIT = 2
 HISTORY_LIMIT = 10
 WOULD_PROMOTE = "WouldPromote"
@@ -152,13 +156,28 @@ def finish_rollback(draft: Draft) -> None:
     revision = run.candidate.revision
     if revision in world.stables and revision != stable.revision:
         draft.update(retired={**draft.state.retired, revision: draft.now})
-    if run.outcome not in ("Superseded", "Interrupted"):
+    message = run.message
+    if _brings_storms(draft):
+        message += f"; {MOST_STORMS} runs in a row were calm until a step began, so there is no other by itself"
+        draft.update(rejected=revision)
+    elif run.outcome not in ("Superseded", "Interrupted"):
         draft.update(rejected=revision)
     mine = world.target is not None and world.target.identity is not None and world.target.identity.revision == revision
     if mine:
         draft.update(scale_down_at=draft.now + draft.spec.scale_down_delay_seconds)
     draft.act(WriteSettings(stable.revision, None))
-    return end(draft, run.outcome, run.reason, run.message)
+    return end(draft, run.outcome, run.reason, message)
+
+
+def _brings_storms(draft: Draft) -> bool:
+    """Whether so many runs of the revision in a row were interrupted that the revision is what they have in common.
+
+    Preflight ends in calm only: what is counted are storms that came once the candidate had a step's requests.
+    """
+    run = draft.run
+    ended = (entry for entry in reversed(draft.state.history) if entry.run.rpartition("-")[0] == run.candidate.revision)
+    row = takewhile(lambda entry: entry.outcome == "Interrupted", ended)
+    return run.outcome == "Interrupted" and run.step >= 0 and sum(entry.stepped for entry in row) >= MOST_STORMS - 1
 
 
 def end(draft: Draft, outcome: Outcome, reason: str, message: str) -> None:
@@ -174,6 +193,7 @@ def end(draft: Draft, outcome: Outcome, reason: str, message: str) -> None:
         message=message,
         finished=draft.now,
         evidence_head=head,
+        stepped=run.step >= 0,
     )
     draft.update(run=None, history=(*draft.state.history, entry)[-HISTORY_LIMIT:])
     draft.notice(

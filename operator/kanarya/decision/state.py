@@ -132,6 +132,7 @@ class Ended(Record):
     finished: float
     evidence: str = ""
     evidence_head: str = ""
+    stepped: bool = Field(False, description="Whether the candidate had entered a step.")
 
 
 class Chain(Record):

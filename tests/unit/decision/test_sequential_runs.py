@@ -13,7 +13,7 @@ from kanarya.decision.replay import first_difference
 from kanarya.decision.schema import evidence_schema
 from kanarya.decision.state import State
 from kanarya.decision.streams import is_last
-from tests.unit.decision.play import B, Play, Traffic, spec
+from tests.unit.decision.play import B, Play, Traffic, at_weight, spec
 
 METHOD = {"method": "Sequential", "intervalSeconds": 1, "minSamples": 50}
 
@@ -23,10 +23,6 @@ def begun(traffic: Traffic | None = None, **analysis: Any) -> Play:
     play = Play(spec=spec(analysis={**METHOD, **analysis}), traffic=traffic or Traffic()).adopted()
     play.release(B)
     return play
-
-
-def at_weight(weight: int) -> Any:
-    return lambda play: play.state.run is not None and play.state.run.weight == weight
 
 
 def storm(*, errors: float, stable_errors: float) -> tuple[Play, float]:
@@ -107,6 +103,33 @@ def test_a_storm_interrupts_and_the_run_begins_again_when_it_may_be_over() -> No
     play.until(lambda play: play.state.run is not None)
     assert 300 <= play.now - ended.finished < 310
     assert play.ended() == "Succeeded"
+
+
+def test_a_candidate_whose_every_step_brings_a_storm_is_given_up_after_the_third() -> None:
+    play, _ = storm(errors=0.2, stable_errors=0.2)
+    for row in (1, 2, 3):
+        assert play.ended() == "Interrupted"
+        assert bool(play.state.rejected) == (row == 3)
+        if row < 3:
+            play.traffic = Traffic()
+            play.until(at_weight(10), 4000)
+            play.traffic = Traffic(errors=0.2, stable_errors=0.2)
+    assert play.state.history[-1].message.endswith("3 runs in a row were calm until a step began, so there is no other by itself")
+    play.traffic = Traffic()
+    for _ in range(4000):
+        play.tick()
+    assert play.state.run is None
+    assert f"kanarya.dev/retry={play.state.last_run}" in play.decisions[-1].message
+    play.world = play.world.__class__(**{**vars(play.world), "retry": play.state.last_run})
+    assert play.ended() == "Succeeded"
+
+
+def test_storms_in_other_runs_and_before_the_first_step_are_not_the_candidates() -> None:
+    play, _ = storm(errors=0.2, stable_errors=0.2)
+    for _ in range(5):  # what follows are storms in Preflight
+        assert play.ended() == "Interrupted"
+        assert not play.state.rejected
+        play.until(lambda play: play.state.run is not None, 4000)
 
 
 def test_an_interrupted_run_waits_longer_each_time_and_a_retry_does_not_wait() -> None:
