@@ -192,13 +192,23 @@ def prove_bad(stream: Stream, abort: float, alpha: float) -> Proof:
     for span in worth:
         carried = span.counts.divided(stream.effect)
         plain = _both_priors(log_e_above, carried.bad, carried.total, abort)
-        # A storm that a span holds excuses it, though stable's good requests before may hide the storm in the span as a whole.
-        fair = min(plain, judged_against_stable(carried)) if storm is not None and span.number <= storm else plain
+        fair = min(plain, judged_against_stable(carried)) if _is_stormy(span, storm, abort) else plain
         found.append((span, fair, plain))
     log_e = log_mean([(span.weight, fair) for span, fair, _ in found])
     unexcused = log_mean([(span.weight, plain) for span, _, plain in found])
     ranked = sorted(found, key=lambda entry: log(entry[0].weight) + entry[1], reverse=True)
     return Proof(log_e, needed, unexcused, tuple(span for span, _, _ in ranked), storm)
+
+
+def _is_stormy(span: Span, storm: int | None, abort: float) -> bool:
+    """Whether stable's failures may excuse the candidate's in a span: it holds a shown storm, or stable is above abort in it as well.
+
+    The first, because stable's good requests before may hide the storm in the span as a whole. The second, because of two tracks that are
+    equally bad either may be the first of which it is shown.
+    """
+    if storm is not None and span.number <= storm:
+        return True
+    return span.counts.stable_bad >= FEWEST_BAD and span.counts.stable_bad > abort * span.counts.stable_total
 
 
 def _log_e_at_most(found: Sequence[Span], effect: float, abort: float) -> float:
@@ -258,7 +268,7 @@ def _bad(proof: Proof, stream: Stream, limits: Limits) -> Verdict:
     span = proof.spans[0]
     counts = span.counts
     since = "since the step began" if span.number == 0 else f"since look {span.number} of the step"
-    against = "Stable" if proof.storm is not None and span.number <= proof.storm else "Abort"
+    against = "Stable" if _is_stormy(span, proof.storm, limits.abort) else "Abort"
     return Verdict(
         Kind.BAD,
         f"{limits.word}Above{against}",

@@ -269,8 +269,8 @@ def test_a_storm_that_is_over_excuses_nothing_that_comes_after_it() -> None:
 
 
 def test_good_requests_before_a_storm_do_not_hide_it() -> None:
-    """Over the whole step stable is hardly above abort yet, and the candidate is by the few errors it had before: the storm is in both."""
-    before, storm = Tally(28, 5981, 0, 5981), Tally(246, 817, 221, 817)
+    """Over the whole step stable is not above abort yet, and the candidate is: the storm is in both."""
+    before, storm = Tally(10, 10_000, 0, 10_000), Tally(400, 817, 215, 817)
     now, ring = walked(before, storm)
     stream = Stream(now, ring, effect=5)
     assert not shown_storm(now, 0.02, effect=5)
@@ -279,6 +279,16 @@ def test_good_requests_before_a_storm_do_not_hide_it() -> None:
     assert prove_bad(Stream(now, ring.only(proof.used), effect=5), 0.02, 1 / 3600) == proof
     # Without the window there is no telling the storm from a fault.
     assert prove_bad(Stream(now, Ring(), effect=5), 0.02, 1 / 3600).bad
+
+
+def test_of_two_equally_bad_tracks_neither_is_to_blame_because_it_was_shown_first() -> None:
+    """Stable is not yet shown to be above abort, though it is; the candidate has a few bad requests more."""
+    counts = Tally(48, 800, 20, 800)
+    assert not shown_storm(counts, 0.02)
+    assert prove_bad(Stream(counts._replace(stable_bad=15), Ring()), 0.02, 1 / 3600).bad  # below abort: stable says nothing
+    found = judged(counts)
+    assert (found.excused, found.verdict.reason) == (True, "StableAboveAbort")
+    assert judged(counts._replace(bad=120)).verdict.reason == "ErrorsAboveStable"
 
 
 def test_an_excuse_never_makes_a_candidate_bad() -> None:
