@@ -89,8 +89,11 @@ async def closed_loop(port: int, request: bytes, *, connections: int, seconds: f
 
 
 async def open_loop(port: int, request: bytes, *, rate: float, seconds: float, connections: int = 256) -> Load:
-    """Send at planned times whatever the answers do; a request without a free connection, or without an answer, is an error."""
-    load, free = Load(), list[_Connection]()
+    """Send at planned times whatever the answers do; an error is a request without an answer, or for which all connections are taken.
+
+    A server closes connections that nobody has needed for a while; others are opened in their place.
+    """
+    load, free, opening = Load(), list[_Connection](), set[asyncio.Task[None]]()
 
     def answered(connection: _Connection, good: bool) -> None:
         load.answered += good
@@ -98,6 +101,18 @@ async def open_loop(port: int, request: bytes, *, rate: float, seconds: float, c
         load.latencies.append(time.perf_counter() - connection.planned)
         if connection.transport is not None:
             free.append(connection)
+
+    def send(connection: _Connection, planned: float) -> None:
+        connection.planned = planned
+        _write(connection, request)
+
+    async def send_on_another(planned: float) -> None:
+        try:
+            opened.extend(await _open(port, 1, answered))
+        except OSError:
+            load.errors += 1
+        else:
+            send(opened[-1], planned)
 
     opened = await _open(port, connections, answered)
     free.extend(opened)
@@ -109,12 +124,14 @@ async def open_loop(port: int, request: bytes, *, rate: float, seconds: float, c
             await asyncio.sleep(wait)
         while free and free[-1].transport is None:
             free.pop()
-        if not free:
+        if free:
+            send(free.pop(), planned)
+        elif len(opening) + sum(one.transport is not None for one in opened) < connections:
+            task = asyncio.create_task(send_on_another(planned))
+            opening.add(task)
+            task.add_done_callback(opening.discard)
+        else:
             load.errors += 1
-            continue
-        connection = free.pop()
-        connection.planned = planned
-        _write(connection, request)
     deadline = time.perf_counter() + TIMEOUT_SECONDS
     while load.answered + load.errors < total and time.perf_counter() < deadline:  # noqa: ASYNC110 -- two counters, not one event
         await asyncio.sleep(0.01)

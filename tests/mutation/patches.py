@@ -304,9 +304,16 @@ PATCHES = (
     Patch(
         "good requests before a storm hide it",
         "decision/sequential.py",
-        "storm is not None and span.number <= storm else plain",
-        "shown_storm(span.counts, abort, stream.effect) else plain",
+        "storm is not None and span.number <= storm:",
+        "storm is not None and span.number == storm:",
         "decision/statistics/test_sequential.py::test_good_requests_before_a_storm_do_not_hide_it",
+    ),
+    Patch(
+        "the first of two equally bad tracks to be shown bad is to blame",
+        "decision/sequential.py",
+        "return span.counts.stable_bad >= FEWEST_BAD and span.counts.stable_bad > abort * span.counts.stable_total",
+        "return False",
+        "decision/statistics/test_sequential.py::test_of_two_equally_bad_tracks_neither_is_to_blame_because_it_was_shown_first",
     ),
     Patch(
         "stable's own failures excuse the candidate for ever",
