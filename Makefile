@@ -79,7 +79,7 @@ lives: environment ## 500 simulated lives by chance, others at each commit; KANA
 	$(RUN) python -m tests.world --lives $${KANARYA_LIVES:-500} --jobs 2 --seed $${KANARYA_SEED:-$(LIVES_SEED)}
 
 .PHONY: bench-decisions
-bench-decisions: environment ## how often decisions are wrong, and against rivals: hours; RUNS=200 is a look at it
+bench-decisions: environment ## how often decisions are wrong, and against rivals: an hour or more; RUNS=200 is a look at it
 	$(RUN) python -m benchmarks.decisions --runs $${RUNS:-2000}
 
 .PHONY: contract-and-e2e
