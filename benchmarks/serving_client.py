@@ -34,6 +34,8 @@ class _Connection(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)  # uvloop's are transports without saying so
 
     def data_received(self, data: bytes) -> None:
+        if not self.busy:  # a server may say 408 before it closes a connection that nobody uses
+            return
         self._buffer += data
         head, found, rest = self._buffer.partition(b"\r\n\r\n")
         if not found:
