@@ -4,10 +4,14 @@ import asyncio
 import json
 import logging
 import shutil
+import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from kanarya_inference.server.model import Model
 from kanarya_inference.server.settings import ServerSettings
 from tests.unit.inference.making import rewritten, slow_model
 from tests.unit.inference.support import SNAPSHOT, Running, pick, running
@@ -188,14 +192,23 @@ class TestBudget:
             status, answer, _ = await server.predict()
             assert (status, "longer than its budget" in answer["error"]) == (503, True)
 
-    async def test_without_a_budget_it_takes_its_time_and_others_do_not_wait(self, slow: Path) -> None:
+    async def test_without_a_budget_it_takes_its_time_and_others_do_not_wait(self, slow: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        scores, held = Model.scores, threading.Event()
+
+        def scored(model: Model, matrix: NDArray[np.float32]) -> list[float]:
+            held.wait(20)  # on the model's thread: the queue is full for as long as the test looks at it
+            return scores(model, matrix)
+
         async with running(slow, settings=settings(budget_milliseconds=0, queue=2)) as server:
+            monkeypatch.setattr(Model, "scores", scored)
             answers = [asyncio.create_task(server.predict()) for _ in range(2)]
-            while server.app.counts.queue_depth < 2:
-                await asyncio.sleep(0.001)
+            async with asyncio.timeout(10):
+                while server.app.counts.queue_depth < 2:
+                    await asyncio.sleep(0.001)
             assert pick(await server.series(), "ml_queue_depth") == 2
             status, answer, headers = await server.predict()
             assert (status, headers["retry-after"], answer["error"]) == (429, "1", "the queue is full: try again after 1 s")
+            held.set()
             assert [(await task)[0] for task in answers] == [200, 200]
             assert (await server.predict())[0] == 200
             series = await server.series()
