@@ -76,10 +76,10 @@ class Traffic:
             return candidate, stable
         active = []
         for t in (interval * look for look in looks):
-            for index, change in enumerate(self.scenario.changes):
-                if index not in self.begun and (step > change.step or (step == change.step and t > change.seconds)):
+            for index, change in enumerate(changes):
+                if index not in self.begun and change.has_begun(step, t):
                     self.begun[index] = since + t - interval
-            active.append(tuple(i for i, began in self.begun.items() if _lasts(self.scenario, i, since + t - began)))
+            active.append(tuple(i for i, began in self.begun.items() if changes[i].is_on(since + t - began)))
         candidate, stable = (np.array([self._changed(some)[track] for some in active]) for track in (0, 1))
         return candidate, stable
 
@@ -120,8 +120,3 @@ def counts_of(row: np.ndarray, spec: RolloutSpec) -> Counts:
         return Attempts(one[part], one[f"{part}_errors"], slower)
 
     return Counts(attempts("live"), attempts("mirror"), attempts("stable"), one["compared"], one["compared"], one["mismatched"])
-
-
-def _lasts(scenario: Scenario, index: int, seconds: float) -> bool:
-    lasts = scenario.changes[index].lasts
-    return lasts is None or seconds <= lasts

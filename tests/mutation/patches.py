@@ -311,7 +311,7 @@ PATCHES = (
     Patch(
         "the first of two equally bad tracks to be shown bad is to blame",
         "decision/sequential.py",
-        "return span.counts.stable_bad >= FEWEST_BAD and span.counts.stable_bad > abort * span.counts.stable_total",
+        "return _is_above(span.counts.stable_bad, span.counts.stable_total, abort)",
         "return False",
         "decision/statistics/test_sequential.py::test_of_two_equally_bad_tracks_neither_is_to_blame_because_it_was_shown_first",
     ),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import takewhile
-
 from kanarya.api.rollout import MissingPolicy, RolloutSpec
 from kanarya.decision.actions import LowerWeight, PointStable, WriteSettings
 from kanarya.decision.draft import Draft
@@ -156,11 +154,10 @@ def finish_rollback(draft: Draft) -> None:
     revision = run.candidate.revision
     if revision in world.stables and revision != stable.revision:
         draft.update(retired={**draft.state.retired, revision: draft.now})
-    message = run.message
-    if _brings_storms(draft):
+    message, last = run.message, _brings_storms(draft)
+    if last:
         message += f"; {MOST_STORMS} runs in a row were calm until a step began, so there is no other by itself"
-        draft.update(rejected=revision)
-    elif run.outcome not in ("Superseded", "Interrupted"):
+    if last or run.outcome not in ("Superseded", "Interrupted"):
         draft.update(rejected=revision)
     mine = world.target is not None and world.target.identity is not None and world.target.identity.revision == revision
     if mine:
@@ -175,8 +172,7 @@ def _brings_storms(draft: Draft) -> bool:
     Preflight ends in calm only: what is counted are storms that came once the candidate had a step's requests.
     """
     run = draft.run
-    ended = (entry for entry in reversed(draft.state.history) if entry.run.rpartition("-")[0] == run.candidate.revision)
-    row = takewhile(lambda entry: entry.outcome == "Interrupted", ended)
+    row = draft.state.interrupted(run.candidate.revision)
     return run.outcome == "Interrupted" and run.step >= 0 and sum(entry.stepped for entry in row) >= MOST_STORMS - 1
 
 

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-from itertools import takewhile
 from typing import Any
 
 from kanarya.api.rollout import RolloutSpec
@@ -245,8 +244,7 @@ def _idle(draft: Draft) -> None:
 
 def _calm_at(state: State, revision: str) -> float:
     """Give the time from which an interrupted revision is tried again: later with each interruption in a row."""
-    ended = (entry for entry in reversed(state.history) if entry.run.rpartition("-")[0] == revision)
-    interrupted = list(takewhile(lambda entry: entry.outcome == "Interrupted", ended))
+    interrupted = state.interrupted(revision)
     if not interrupted:
         return 0.0
     wait = CALM_SECONDS * 2.0 ** (len(interrupted) - 1)

@@ -208,7 +208,12 @@ def _is_stormy(span: Span, storm: int | None, abort: float) -> bool:
     """
     if storm is not None and span.number <= storm:
         return True
-    return span.counts.stable_bad >= FEWEST_BAD and span.counts.stable_bad > abort * span.counts.stable_total
+    return _is_above(span.counts.stable_bad, span.counts.stable_total, abort)
+
+
+def _is_above(bad: float, total: float, abort: float) -> bool:
+    """Whether a rate lies above abort as it was counted, by the fewest bad events that say anything."""
+    return bad >= FEWEST_BAD and bad > abort * total
 
 
 def _log_e_at_most(found: Sequence[Span], effect: float, abort: float) -> float:
@@ -220,8 +225,8 @@ def storm_since(stream: Stream, abort: float) -> int | None:
     """Give the number of the youngest window, 0 for the step, in which stable itself is shown to be above abort."""
     bad, total = stream.now.stable_bad, stream.now.stable_total
     for mark in reversed((STEP, *stream.ring.marks)):
-        more = bad - mark.stable_bad
-        promising = more >= FEWEST_BAD and more > abort * (total - mark.stable_total)
+        # Counts of a window are made only where they can show anything: this is asked of every window at every look.
+        promising = _is_above(bad - mark.stable_bad, total - mark.stable_total, abort)
         if promising and shown_storm(stream.now.since(mark.start), abort, stream.effect):
             return mark.number
     return None
@@ -229,7 +234,7 @@ def storm_since(stream: Stream, abort: float) -> int | None:
 
 def shown_storm(counts: Tally, abort: float, effect: float = 1.0) -> bool:
     """Whether stable itself is shown to be above abort in a span."""
-    if counts.stable_bad < FEWEST_BAD or counts.stable_bad <= abort * counts.stable_total:
+    if not _is_above(counts.stable_bad, counts.stable_total, abort):
         return False
     carried = counts.divided(effect)
     if log_e_at_most(carried.stable_bad, carried.stable_total, abort) < -log(SHOWN):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from itertools import takewhile
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -163,3 +164,8 @@ class State(Record):
     scale_down_at: float | None = Field(None, description="When the target's pods may go.")
     history: tuple[Ended, ...] = ()
     chain: Chain | None = None
+
+    def interrupted(self, revision: str) -> list[Ended]:
+        """Give the latest runs of a revision as far as they were interrupted in a row, newest first."""
+        ended = (entry for entry in reversed(self.history) if entry.run.rpartition("-")[0] == revision)
+        return list(takewhile(lambda entry: entry.outcome == "Interrupted", ended))

@@ -106,6 +106,14 @@ class Change(Described):
     candidate: Behaviour = Behaviour()
     stable: Behaviour = Behaviour()
 
+    def has_begun(self, step: int, t: float) -> bool:
+        """Whether a look at `t` seconds of a step comes after its beginning."""
+        return step > self.step or (step == self.step and t > self.seconds)
+
+    def is_on(self, seconds: float) -> bool:
+        """Whether it is not over yet, so many seconds after its beginning."""
+        return self.lasts is None or seconds <= self.lasts
+
 
 class Scenario(Described):
     """A candidate, and the traffic it meets."""

@@ -10,7 +10,7 @@ from numpy.random import Generator
 from scipy.special import ndtr, ndtri
 
 from kanarya.api.rollout import RolloutSpec
-from kanarya.cli.simulation.scenario import Behaviour, Change, Inputs, Scenario
+from kanarya.cli.simulation.scenario import Behaviour, Inputs, Scenario
 from kanarya.decision.counts import Attempts, Counts, Drift, Missing, Reading
 from kanarya.decision.judge import ALL
 
@@ -65,9 +65,9 @@ class Traffic:
         """Give how the tracks answer in the look that ends at `now`; changes begin between two looks."""
         candidate, stable = self.scenario.candidate, self.scenario.stable
         for index, change in enumerate(self.scenario.changes):
-            if index not in self.begun and (step > change.step or (step == change.step and t > change.seconds)):
+            if index not in self.begun and change.has_begun(step, t):
                 self.begun[index] = now - self.spec.analysis.interval_seconds
-            if index in self.begun and _lasts(change, now - self.begun[index]):
+            if index in self.begun and change.is_on(now - self.begun[index]):
                 candidate, stable = candidate.changed(change.candidate), stable.changed(change.stable)
         return candidate, stable
 
@@ -134,7 +134,3 @@ def _added(drift: Drift, more: Drift) -> Drift:
         for name, row in drift.current.items()
     }
     return Drift(current or more.current, more.reference or drift.reference)
-
-
-def _lasts(change: Change, seconds: float) -> bool:
-    return change.lasts is None or seconds <= change.lasts
