@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, cast
 
+import aiohttp
 from aiohttp import web
 
 from kanarya.cluster.port import CONFIGMAPS, ENDPOINTSLICES, HTTPROUTES, Conflict, KubeApi, Object, Resource, Unavailable, WatchEvent
@@ -195,6 +196,35 @@ class Pod:
             return await self.handler(request)
         body = {"label": 1} if self.score is None else {"score": self.score, "label": 1}
         return web.json_response(body, status=self.status)
+
+
+class StreamingPod(Pod):
+    """A model server that reads a body piece by piece, and is told when to go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.received = 0
+        self.lengths: list[int | None] = []
+        self.may_read = asyncio.Event()
+        self.may_read.set()
+        self.finished = 0
+        self.broken = 0
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        self.requests.append((f"{request.method} {request.raw_path}", {k.lower(): v for k, v in request.headers.items()}, b""))
+        self.lengths.append(request.content_length)
+        if self.handler is not None:
+            return await self.handler(request)
+        try:
+            await self.may_read.wait()
+            async for piece in request.content.iter_any():
+                self.received += len(piece)
+                await self.may_read.wait()
+        except (aiohttp.ClientError, ConnectionError, asyncio.CancelledError):
+            self.broken += 1
+            raise
+        self.finished += 1
+        return web.json_response({"score": 0.5, "label": 1})
 
 
 def standard_objects(api: StubApi, *, stable: int = 100, candidate: int = 0, **settings: Any) -> None:

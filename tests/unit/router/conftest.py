@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from kanarya_inference.router.main import add_arguments, serve_router
 from kanarya_inference.serving import Drain
-from tests.unit.router.cluster import NAMESPACE, ROLLOUT, Pod, StubApi, standard_objects
+from tests.unit.router.cluster import NAMESPACE, ROLLOUT, Pod, StreamingPod, StubApi, standard_objects
 
 
 @dataclass
@@ -120,3 +120,9 @@ async def rig() -> AsyncIterator[Start]:
 
 async def _is_ready(made: Rig) -> bool:
     return (await made.get("/readyz"))[0] == 200
+
+
+@pytest.fixture
+def pods(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the rig's pods be such as read a body piece by piece."""
+    monkeypatch.setattr("tests.unit.router.conftest.Pod", StreamingPod)
