@@ -27,7 +27,7 @@ from kanarya.telemetry.custom import CustomReader
 from kanarya.telemetry.request import CustomRequest
 from kanarya_inference.training.train import train
 from tests.contract.prometheus.server import SCRAPE_SECONDS, Exporter, MissingProgramError, Prometheus, find_prometheus
-from tests.unit.inference.support import Running, Series, running
+from tests.unit.inference.support import Running, Scraped, Series, running
 from tests.unit.telemetry.fakes import Pod, request
 
 METRICS = yaml.safe_load((ROOT / "examples/quality/metrics.yaml").read_text())["rollout"]["spec"]["analysis"]["metrics"]
@@ -36,17 +36,6 @@ STABLE = (450, 100)
 """True positives and wrong labels: F1 = 900 / 1000 = 0.9. All outcomes are 900."""
 CANDIDATES = {"better": (460, 80), "4-percent": (432, 136), "7-percent": (77 * 5, 150), "11-percent": (400, 200)}
 """F1 of 0.920, 0.864, 0.837 and 0.8."""
-
-
-@dataclass
-class Scraped(Pod):
-    """A pod that exposes what a real server did."""
-
-    series: Series = field(default_factory=dict)
-
-    def expose(self) -> Iterator[tuple[str, dict[str, str], float]]:
-        for (name, labels), value in self.series.items():
-            yield name, dict(labels), value
 
 
 @dataclass

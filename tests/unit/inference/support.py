@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import io
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,21 @@ from kanarya_inference.server.faults import Faults
 from kanarya_inference.server.feature_log import FeatureLog
 from kanarya_inference.server.settings import ServerSettings
 from kanarya_inference.serving import Drain, Listener, serve
+from tests.unit.telemetry.fakes import Pod
 
 SNAPSHOT: dict[str, Any] = {"ts": 1_760_000_000.5, "mid": 101.25, "spreadBp": 3.2, "vol1m": 11, "rsi14": 48.5}
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+@dataclass
+class Scraped(Pod):
+    """A pod that exposes what a real server did."""
+
+    series: Series = field(default_factory=dict)
+
+    def expose(self) -> Iterator[tuple[str, dict[str, str], float]]:
+        for (name, labels), value in self.series.items():
+            yield name, dict(labels), value
 
 
 @dataclass

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -15,9 +13,9 @@ from kanarya.decision.offline import OfflineReport as Told
 from kanarya.decision.offline import problem
 from kanarya.telemetry.collector import Collector
 from kanarya_inference.registry import OfflineReport, Registry, offline_report, read_artefact
-from tests.unit.inference.support import Series, running
+from tests.unit.inference.support import Scraped, running
 from tests.unit.inference.test_registry_store import report
-from tests.unit.telemetry.fakes import Clock, FakePrometheus, Pod, request
+from tests.unit.telemetry.fakes import Clock, FakePrometheus, request
 
 METRIC = "ml_model_offline_report_info"
 REQUIRED = Analysis.model_validate({"offlineReport": "Required"})
@@ -72,17 +70,6 @@ def test_the_registry_puts_a_report_where_servers_read_it(folder: Path, tmp_path
     assert found == OfflineReport("PASS", registry.entry("v1.8.0")["evaluation"]["reportSha256"])
     registry.add(folder)
     assert registry.verify() == {}
-
-
-@dataclass
-class Scraped(Pod):
-    """A pod that exposes what a real server did."""
-
-    series: Series = field(default_factory=dict)
-
-    def expose(self) -> Iterator[tuple[str, dict[str, str], float]]:
-        for (name, labels), value in self.series.items():
-            yield name, dict(labels), value
 
 
 async def told(*pods: Scraped, profile: str = "kanarya", replicas: int = 2) -> tuple[str, str] | None:
