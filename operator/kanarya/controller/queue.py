@@ -18,7 +18,8 @@ Handler = Callable[[Key], Awaitable[float | None]]
 """Does one pass; returns the seconds until the next one is due, None when only a change makes one due."""
 
 log = logging.getLogger(__name__)
-FIRST_RETRY, LONGEST_RETRY = 0.5, 30.0
+FIRST_RETRY, LONGEST_RETRY = 0.5, 8.0
+"""Between two tries: a rollout without a run may be given a weight by somebody else while it cannot be read."""
 URGENT_RETRY = 3.0
 """Longest time between two tries for a rollout with a run: once the API server is back, a weight may have to go down."""
 

@@ -78,6 +78,7 @@ class Oracle:
 
     def booted(self, operator: Operator) -> None:
         self.several = self.several or len(self.world.operators) > 1
+        self.writes.booted()
 
     @_own_fault
     def pass_began(self, one: Pass) -> None:

@@ -43,6 +43,8 @@ class Writes:
         """The same, but for a foreign rise and its repair: the candidate has to answer for what was counted before."""
         self._own = 0
         """The weight that the operator has set, or that somebody has cut it to."""
+        self._unseen = False
+        """Whether somebody has cut the weight while no operator was there."""
         self._earlier = 0, 0.0
         """Own weight and begin of counting before the last rise."""
         self.raised: dict[str, int] = {}
@@ -132,6 +134,12 @@ class Writes:
             self._own, self.counted_from = self._earlier  # a rise whose answer was lost, taken back like a foreign one
         elif operator is not None or after < own:
             self._own, self.counted_from = after, self.weight_changed
+            self._unseen = not self._world.operators
+
+    def booted(self) -> None:
+        """A weight that somebody cut while no operator was there is found now, and counts begin now."""
+        if self._unseen:
+            self._unseen, self.counted_from = False, self._world.now()
 
     def _unknown(self, weight: int) -> bool:
         """Whether the checkpoint still has this weight as one that is about to be written."""
