@@ -152,7 +152,9 @@ class Learned:
         with np.errstate(divide="ignore", invalid="ignore"):
             bunch = np.where(self.per_scrape > 1, np.minimum(1.0, more / (self.per_scrape - 1)), 1.0)
         assumed = np.minimum(more * ASSUMED_ICC, HIGHEST - LOWEST)
-        excess = (assumed * ASSUMED_SCRAPES + self.excess * bunch * self.weight) / (ASSUMED_SCRAPES + self.weight)
+        shown = self.excess * bunch
+        weight = self.weight / np.maximum(LOWEST + shown, LOWEST) ** 2
+        excess = (assumed * ASSUMED_SCRAPES + shown * weight) / (ASSUMED_SCRAPES + weight)
         found: np.ndarray = np.minimum(np.maximum(LOWEST + excess, LOWEST), HIGHEST)
         return found
 

@@ -10,6 +10,9 @@ D is estimated as Pearson's chi-square over its degrees of freedom of the counts
 so four sums are the whole memory. Estimate it from other counts than those it divides: from stable's, or from the candidate's
 before the window under test. A fault that begins within the window looks like a burst, and would hide itself. Until there are scrapes to
 learn from, requests are taken to be correlated as in `ASSUMED_ICC`: without that, the first burst of a run would pass for a fault.
+
+The assumption and the estimate are weighted by the inverse of their variances. That of chi2 over m degrees of freedom is about 2 D^2 / m:
+few of many scrapes hold the bursts, and what they show of their size stays uncertain for long, while calm scrapes are soon believed.
 """
 
 from __future__ import annotations
@@ -19,8 +22,8 @@ from dataclasses import dataclass
 LOWEST, HIGHEST = 1.0, 5.0
 """Fewer than independent requests cannot be believed; more than five times as many would blind the judge."""
 ASSUMED_ICC = 0.1
-ASSUMED_SCRAPES = 10.0
-"""The assumption counts like this many scrapes: it is a tenth of the estimate after a hundred."""
+ASSUMED_SCRAPES = 30.0
+"""The assumption counts like this many calm scrapes: it is a quarter of the estimate after a hundred."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,9 @@ def design_effect(dispersion: Dispersion, per_scrape: float) -> float:
         bunch as much, because ICC from small scrapes is mostly noise.
     """
     assumed = min(max(per_scrape - 1, 0.0) * ASSUMED_ICC, HIGHEST - LOWEST)
-    weight = max(dispersion.scrapes - 1, 0.0)
-    excess = (assumed * ASSUMED_SCRAPES + _excess(dispersion, per_scrape) * weight) / (ASSUMED_SCRAPES + weight)
+    shown = _excess(dispersion, per_scrape)
+    weight = max(dispersion.scrapes - 1, 0.0) / max(LOWEST + shown, LOWEST) ** 2
+    excess = (assumed * ASSUMED_SCRAPES + shown * weight) / (ASSUMED_SCRAPES + weight)
     return min(max(LOWEST + excess, LOWEST), HIGHEST)
 
 
