@@ -26,6 +26,7 @@ from benchmarks.visible import Rule, visible_at
 from examples import lab
 from kanarya.cluster import names
 from kanarya.cluster.kubernetes import KubernetesApi
+from kanarya.decision.sequential import alphas
 from tests.cluster import prometheus
 from tests.cluster.settings import Settings
 
@@ -33,11 +34,14 @@ SCRAPE_SECONDS, TICK_SECONDS = 5, 5
 RATE, WEIGHT = 50, 50
 STABLE, CANDIDATE = "v1.8.0", "v1.8.1"
 SLO_MILLISECONDS, ABORT_MILLISECONDS = 250, 500
-LATENCY_SHARE, ERROR_SHARE, NEED = 0.05, 0.02, 100
+LATENCY_SHARE, ERROR_SHARE = 0.05, 0.02
+STEPS = (WEIGHT, 100)
+ALPHA = alphas(abort=0.99, advance=0.95, steps=len(STEPS), soak=False).bad / 2
+"""Of each of a metric's two tests in a step, by the default confidences."""
 FAULTS: dict[Kind, dict[str, float]] = {"errors": {"errorRate": 0.5}, "latency": {"latencyMilliseconds": 800}}
 RULES: dict[Kind, Rule] = {
-    "errors": Rule(ERROR_SHARE, NEED),
-    "latency": Rule(LATENCY_SHARE, NEED, slower_than=ABORT_MILLISECONDS / 1000),
+    "errors": Rule(ERROR_SHARE, ALPHA),
+    "latency": Rule(LATENCY_SHARE, ALPHA, slower_than=ABORT_MILLISECONDS / 1000),
 }
 HEALTHY_SECONDS = (10.0, 10.0 + 2 * SCRAPE_SECONDS)
 """The fault begins so long after the step; by chance, so that scrapes and looks are met at any moment of theirs."""
@@ -60,11 +64,9 @@ def measure(kinds: Sequence[Kind], seed: int) -> list[Reaction]:
 def _spec() -> dict[str, Any]:
     return {
         "replicas": 2,
-        "plan": {"steps": lab.steps(WEIGHT, 100, seconds=3600)},
+        "plan": {"steps": lab.steps(*STEPS, seconds=3600)},
         "analysis": {
-            "method": "Threshold",
             "intervalSeconds": TICK_SECONDS,
-            "minSamples": NEED,
             "latency": {"quantile": 1 - LATENCY_SHARE, "sloMilliseconds": SLO_MILLISECONDS, "abortMilliseconds": ABORT_MILLISECONDS},
             "errors": {"slo": ERROR_SHARE / 2, "abort": ERROR_SHARE},
         },
@@ -125,9 +127,10 @@ async def _run(service: lab.ModelService, weights: RouteWeights, kind: Kind, num
     entry = await asyncio.to_thread(service.wait_outcome, number, 60)
     entries = [item for part in await asyncio.to_thread(service.evidence, entry["run"]) for item in part["entries"]]
     step = next(float(item["at"]) for item in entries if item["kind"] == "StepEntered")
-    verdict = next(float(item["at"]) for item in entries if item["kind"] == "Decision" and item["decision"] == "Rollback")
+    decided = next(item for item in entries if item["kind"] == "Decision" and item["decision"] == "Rollback")
+    verdict, effect = float(decided["at"]), float(decided["tests"][f"{kind}/pool"]["effect"])
     ours = [one for one in matrix if one["metric"]["revision"] == entry["run"].rpartition("-")[0]]
-    visible = visible_at(ours, step, RULES[kind])
+    visible = visible_at(ours, step, RULES[kind].given(effect))
     bad, last = first_bad(answers, CANDIDATE, struck, ABORT_MILLISECONDS), last_sent(answers, CANDIDATE, struck)
     if visible is None or bad is None or last is None:
         raise AssertionError(f"run {number} ({entry['reason']}) was rolled back without {kind} that can be seen: {visible}, {bad}, {last}")

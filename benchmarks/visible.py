@@ -1,26 +1,42 @@
 """When a breach could first be read from Prometheus. Pure, and on purpose not the operator's own way of counting.
 
 Takes the raw samples of ml-router's histogram for one candidate, and asks for each scrape: do the counts since the step began, up to
-this scrape, break the rule of method `Threshold`?
+this scrape, prove by method `Sequential` that the rate is above its limit? The formula is the decision's; the counts are not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from kanarya.decision.sequential import Stream, prove_bad
+from kanarya.decision.statistics.windows import Ring
+from kanarya.decision.statistics.windows import Tally as Counted
+
 FAILED = frozenset({"server_error", "timeout", "unreachable"})
-FEWEST_BAD = 3
 
 
 @dataclass(frozen=True)
 class Rule:
-    """More than `limit` of at least `need` attempts are bad: failed, or slower than `slower_than` seconds when that is given."""
+    """More than `limit` of the attempts are bad: failed, or slower than `slower_than` seconds when that is given.
+
+    Attributes
+    ----------
+    alpha
+        Error probability of each of the two tests, of the live attempts and of all.
+    effect
+        Design effect, by which counts are divided.
+    """
 
     limit: float
-    need: int
+    alpha: float
     slower_than: float | None = None
+    effect: float = 1.0
+
+    def given(self, effect: float) -> Rule:
+        """Give the rule for another design effect."""
+        return replace(self, effect=effect)
 
 
 @dataclass
@@ -32,17 +48,13 @@ class Tally:
     pool: float = 0.0
     pool_bad: float = 0.0
 
-    def breaks(self, rule: Rule) -> bool:
-        """Tell whether either breaks the rule."""
-        return _breaks(self.live, self.live_bad, rule) or _breaks(self.pool, self.pool_bad, rule)
-
-
-def _breaks(total: float, bad: float, rule: Rule) -> bool:
-    return total >= rule.need and bad >= FEWEST_BAD and bad / total > rule.limit
+    def streams(self) -> tuple[Counted, Counted]:
+        """Give what the two tests look at."""
+        return Counted(self.live_bad, self.live), Counted(self.pool_bad, self.pool)
 
 
 def visible_at(matrix: Iterable[Mapping[str, Any]], since: float, rule: Rule) -> float | None:
-    """Give the time of the first scrape (epoch seconds) whose counts break the rule; None when none does.
+    """Give the time of the first scrape (epoch seconds) whose counts prove a breach, with a look at every scrape; None when none does.
 
     Parameters
     ----------
@@ -52,11 +64,15 @@ def visible_at(matrix: Iterable[Mapping[str, Any]], since: float, rule: Rule) ->
         When the step began. A router's first scrape after that is what later ones are counted from.
     """
     now: dict[str, Tally] = {}
+    rings = Ring(), Ring()
     for at, pod, tally in sorted(_scrapes(matrix, since, rule), key=lambda scrape: scrape[0]):
         now[pod] = tally
         whole = Tally(*(sum(getattr(one, name) for one in now.values()) for name in ("live", "live_bad", "pool", "pool_bad")))
-        if whole.breaks(rule):
+        seen = list(zip(whole.streams(), rings, strict=True))
+        if any(prove_bad(Stream(counted, ring, rule.effect), rule.limit, rule.alpha).bad for counted, ring in seen):
             return at
+        live, pool = (ring.looked(counted) for counted, ring in seen)
+        rings = live, pool
     return None
 
 

@@ -81,5 +81,5 @@ def test_scrapes_that_were_all_alike_had_no_bursts(bad: float) -> None:
 
 def test_one_outage_among_calm_looks_does_not_tell_how_bunched_failures_are() -> None:
     # 40 calm scrapes and one of an outage: by chi-square alone the most there may be.
-    outage = summed([(0, 20), (1, 20)] * 20 + [(20, 20)])
+    outage = summed([*[(0.0, 20.0), (1.0, 20.0)] * 20, (20.0, 20.0)])
     assert design_effect(outage, 20) == pytest.approx(2.9, abs=0.15)
