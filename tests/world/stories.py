@@ -262,4 +262,12 @@ STORIES: dict[str, Story] = {
         models={"v2": Model(startup=2.0)},
         scrape=5,
     ),
+    "the target was made anew, and stable, whose template no ReplicaSet holds since, lost its labels": _release(
+        410003344,
+        Event(14.39, "delete_target", {"seconds": 1.3}),
+        Event(21.64, "strip", {"what": "stable"}),
+        spec={"analysis": {"method": "Threshold"}},
+        models={"v2": Model(startup=6.0)},
+        scrape=1,
+    ),
 }

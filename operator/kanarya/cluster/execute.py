@@ -136,12 +136,14 @@ class Executor:
             if existing["spec"].get("replicas") != replicas:
                 await self._api.merge_patch(DEPLOYMENTS, plan.namespace, name, {"spec": {"replicas": replicas}})
             return
+        if existing is None and await self._labelled_again(plan, name, revision):
+            return
         template = await self._template(plan, view, revision, existing)
         if view.target is None:
             raise TemplateLost(f"Deployment {plan.spec.target_ref.name} is gone: stable of revision {revision} cannot be built")
         body = objects.stable_deployment(plan, view.target, template, revision, replicas)
         if existing is None:
-            await self._create_stable(plan, body)
+            await self._api.create(DEPLOYMENTS, plan.namespace, body)
             return
         # A merge patch would keep fields that somebody added: the template is replaced whole, and its digest with it.
         annotations = {**existing["metadata"].get("annotations", {}), **body["metadata"]["annotations"]}
@@ -152,19 +154,18 @@ class Executor:
         ]
         await self._api.json_patch(DEPLOYMENTS, plan.namespace, name, operations)
 
-    async def _create_stable(self, plan: Plan, body: Object) -> None:
-        """Create a stable Deployment; one that only lost our labels gets them back."""
-        try:
-            await self._api.create(DEPLOYMENTS, plan.namespace, body)
-        except AlreadyExists as error:
-            name = body["metadata"]["name"]
-            found = await self._api.get(DEPLOYMENTS, plan.namespace, name)
-            labels = (found or {}).get("metadata", {}).get("labels") or {}
-            if found is None or body["metadata"]["labels"].items() <= labels.items():
-                raise Conflict(f"Deployment {name} appeared meanwhile: {error}") from error
-            if found["spec"]["selector"] != body["spec"]["selector"] or not objects.template_intact(found):
-                raise Invalid(f"Deployment {name} is there already and is not Kanarya's, which needs the name: delete it") from error
-            await self._api.merge_patch(DEPLOYMENTS, plan.namespace, name, {"metadata": {"labels": body["metadata"]["labels"]}})
+    async def _labelled_again(self, plan: Plan, name: str, revision: str) -> bool:
+        """Give a stable Deployment that only lost our labels these back; False when there is none. It needs no template for that."""
+        found = await self._api.get(DEPLOYMENTS, plan.namespace, name)
+        if found is None:
+            return False
+        wanted = objects.stable_labels(plan, revision)
+        if wanted.items() <= (found["metadata"].get("labels") or {}).items():
+            raise Conflict(f"Deployment {name} appeared meanwhile")
+        if found["spec"]["selector"] != {"matchLabels": objects.stable_selector(plan, revision)} or not objects.template_intact(found):
+            raise Invalid(f"Deployment {name} is there already and is not Kanarya's, which needs the name: delete it")
+        await self._api.merge_patch(DEPLOYMENTS, plan.namespace, name, {"metadata": {"labels": wanted}})
+        return True
 
     async def _template(self, plan: Plan, view: View, revision: str, existing: Object | None) -> Object:
         """Find the pod template of a revision: in the target's ReplicaSet, else in one of stable's own."""

@@ -223,11 +223,16 @@ def stable_template(plan: Plan, target: Object, replicaset_template: Object, rev
     return template
 
 
+def stable_labels(plan: Plan, revision: str) -> dict[str, str]:
+    """Give the labels of the pinned stable of a revision."""
+    return {**names.labels(plan.name), names.TRACK: "stable", names.REVISION: revision}
+
+
 def stable_deployment(plan: Plan, target: Object, replicaset_template: Object, revision: str, replicas: int) -> Object:
     """Give the pinned stable of a revision."""
     template = stable_template(plan, target, replicaset_template, revision)
     known = identity(revision, replicaset_template)
-    metadata = meta(plan, names.stable_deployment(plan.name, revision), {names.TRACK: "stable", names.REVISION: revision})
+    metadata = {**meta(plan, names.stable_deployment(plan.name, revision)), "labels": stable_labels(plan, revision)}
     metadata["annotations"] = {
         names.VERSION: known.version,
         names.IMAGES: json.dumps(list(known.images)),

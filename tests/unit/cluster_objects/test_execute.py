@@ -136,6 +136,15 @@ async def test_a_stable_that_lost_our_labels_gets_them_back(cluster: Cluster) ->
     assert (await cluster.get(DEPLOYMENTS, "fraud-stable-aaa"))["metadata"]["labels"] == labelled
 
 
+async def test_labels_are_given_back_though_the_template_is_in_no_replicaset_any_more(cluster: Cluster) -> None:
+    await cluster.do(EnsureStable("aaa", 2))
+    await cluster.api.merge_patch(DEPLOYMENTS, NAMESPACE, "fraud-stable-aaa", {"metadata": {"labels": None}})
+    await cluster.api.delete(REPLICASETS, NAMESPACE, "fraud-aaa")
+    await cluster.api.delete(DEPLOYMENTS, NAMESPACE, NAME)
+    await cluster.do(EnsureStable("aaa", 2))
+    assert (await cluster.get(DEPLOYMENTS, "fraud-stable-aaa"))["metadata"]["labels"] == objects.stable_labels(plan(), "aaa")
+
+
 async def test_a_deployment_of_somebody_else_with_stables_name_is_not_touched(cluster: Cluster) -> None:
     await cluster.create(DEPLOYMENTS, {**target(), "metadata": {"name": "fraud-stable-aaa"}})
     before = await cluster.get(DEPLOYMENTS, "fraud-stable-aaa")
