@@ -31,6 +31,13 @@ PATCHES = (
         "decision/test_lifecycle.py::test_worse_than_slo_holds_and_is_given_up_after_its_time",
     ),
     Patch(
+        "the first weight does not wait for the first copies",
+        "decision/stages.py",
+        "_problems(draft) or _unshown(draft)",
+        "_problems(draft)",
+        "decision/test_preflight.py::test_preflight_waits_for_the_first_copies_where_requests_come",
+    ),
+    Patch(
         "samples older than the last weight change count as proof",
         "decision/observing.py",
         "> max(draft.world.started, run.weight_since)",

@@ -27,6 +27,20 @@ REFUSED = _release(
 )
 """The target's template cannot be used, no run is on, and somebody sets a weight."""
 
+MENDING = Story(
+    510004404,
+    (
+        Event(0.09, "delete_target", {"seconds": 19.1}),
+        Event(14, "release", {"version": "v2"}),
+        Event(37.68, "release", {"version": "v3"}),
+    ),
+    spec={"analysis": {"method": "Sequential"}},
+    models={"v2": Model(errors=0.5), "v3": Model(startup=6.0)},
+    rate=60,
+    scrape=2,
+)
+"""A revision that fails half of its requests is adopted as stable, and its owner releases one that mends it."""
+
 STORIES: dict[str, Story] = {
     "a clock that was set back held a run in Preflight for an hour": _release(
         214, Event(20, "jump", {"by": 3600.0, "whose": "operators"}), Event(26, "release", {"version": "v3"}), scrape=1

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tests.world.life import live
-from tests.world.stories import BROKEN_FIRST, REFUSED, STORIES
+from tests.world.stories import BROKEN_FIRST, MENDING, REFUSED, STORIES
 from tests.world.story import Event, Story
 from tests.world.traffic import Model
 
@@ -21,6 +21,12 @@ def test_adoption_goes_on_with_a_revision_that_works() -> None:
 
 def test_a_weight_is_taken_back_though_the_rollout_is_refused() -> None:
     result = live(REFUSED, people=False)
+    assert not result.violations, result.text()
+
+
+@pytest.mark.xfail(strict=True, reason="copies to a failing stable open the breaker: nothing is compared, and the run is held too long")
+def test_a_release_that_mends_a_failing_stable_is_promoted() -> None:
+    result = live(MENDING, people=False)
     assert not result.violations, result.text()
 
 

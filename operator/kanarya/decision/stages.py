@@ -17,7 +17,7 @@ from kanarya.decision.verdict import Kind
 QUIET_SECONDS = 10.0
 """A run leaves Preflight only this long after the last change of target or rollout: Helm applies custom resources last."""
 SHOWING_SECONDS = 30.0
-"""From the first copies on, Preflight waits so long at most for enough of them to tell a broken candidate."""
+"""From the first copies on, or since they could have come, Preflight waits so long at most for enough to tell a broken candidate."""
 SETTLE_SECONDS = 5.0
 """Pods that no longer serve are kept this long after the switch, so that every router has noticed."""
 
@@ -25,7 +25,7 @@ SETTLE_SECONDS = 5.0
 def preflight(draft: Draft) -> None:
     """Keep the first weight back until everything is there that a run needs."""
     run = draft.run
-    problems = dict(_problems(draft))
+    problems = dict(_problems(draft) or _unshown(draft))
     measured = _measured_otherwise(draft)
     if problems:
         reason = next(iter(problems))
@@ -104,9 +104,18 @@ def _undecided(draft: Draft) -> list[tuple[str, str]]:
     if run.storm_since is not None:
         return [(verdict.reason, f"{metric}: {verdict.detail}") for metric, verdict in verdicts if metric in draft.judged.excused]
     left = 0.0 if run.sampled_since is None else SHOWING_SECONDS - (draft.now - run.sampled_since)
-    unclear = [(metric, verdict) for metric, verdict in verdicts if verdict.kind in (Kind.INSUFFICIENT, Kind.WITHIN) and left > 0]
+    kinds = (Kind.INSUFFICIENT, Kind.WITHIN) if run.counts.candidate.requests else (Kind.INSUFFICIENT, Kind.NO_DATA)
+    unclear = [(metric, verdict) for metric, verdict in verdicts if verdict.kind in kinds and left > 0]
     said = [(verdict.reason, f"{metric}, by copies: {verdict.detail or verdict.reason}") for metric, verdict in unclear]
     return [(reason, f"{words}; waiting {left:.0f} s at most") for reason, words in said]
+
+
+def _unshown(draft: Draft) -> list[tuple[str, str]]:
+    """Say that requests come and no copy of one has been counted yet: the time to wait for enough begins when all else is there."""
+    if draft.run.sampled_since is not None or not draft.run.counts.stable.requests:
+        return []
+    draft.update_run(sampled_since=draft.now)
+    return _undecided(draft)
 
 
 def _go_to(draft: Draft, index: int) -> None:

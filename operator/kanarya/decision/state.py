@@ -71,7 +71,7 @@ class Run(Record):
     bursts: Mapping[str, Dispersion] = Field({}, description="How bunched bad events have been in this run, by metric.")
     custom: Mapping[str, Watch] = Field({}, description="What is remembered of metrics of the team's own, by name.")
     storm_since: float | None = Field(None, description="Since when stable's own failures excuse the candidate's.")
-    sampled_since: float | None = Field(None, description="When the first request to the candidate was counted.")
+    sampled_since: float | None = Field(None, description="When the first request to the candidate was counted, or could have been.")
     drift_since: float
     drift_watermark: float
     drift: Drift = Drift()

@@ -53,6 +53,7 @@ class Traffic:
     very_slow: float = 0.0
     mismatches: float = 0.0
     shifted: bool = False
+    copied: bool = True
     missing: dict[str, Missing] = field(default_factory=dict)
 
 
@@ -114,7 +115,8 @@ class Play:
         seconds = max(until - max(run.watermark, run.weight_since), 0.0)
         drift_seconds = max(until - run.drift_watermark, 0.0)
         live = self.traffic.rate * seconds * self.weight / 100
-        mirror = self.traffic.rate * seconds - live
+        total = self.traffic.rate * seconds
+        mirror = total - live if self.traffic.copied else 0.0
         if ("*" in self.traffic.missing) and self.traffic.missing["*"] is Missing.SOURCE_DOWN:
             return Reading(until=run.watermark, missing=self.traffic.missing)
 
@@ -122,7 +124,6 @@ class Play:
             t = self.traffic
             return Attempts(n, n * t.errors, {"80": n * (t.slow + t.very_slow), "120": n * t.very_slow})
 
-        total = live + mirror
         bins = [total * drift_seconds / seconds / 10 if seconds else 0.0] * 10
         if self.traffic.shifted:
             bins = [0.0] * 5 + [2 * value for value in bins[:5]]
@@ -133,8 +134,8 @@ class Play:
                 attempts(mirror),
                 Attempts(total, total * self.traffic.stable_errors, {}),
                 total,
-                total,
-                total * self.traffic.mismatches,
+                live + mirror,
+                (live + mirror) * self.traffic.mismatches,
             ),
             drift=Drift({"spread_bp": (*bins, 0.0)}, REFERENCE),
             newest=until if self.traffic.rate else None,

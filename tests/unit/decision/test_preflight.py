@@ -38,6 +38,35 @@ def test_preflight_waits_for_enough_copies_to_tell_a_broken_candidate() -> None:
     assert not any(weight for _, weight in play.weights)
 
 
+def test_preflight_waits_for_the_first_copies_where_requests_come() -> None:
+    """Seen on kind under load: the weight rose before the first copy was counted, and clients met a candidate that fails."""
+    play = Play(traffic=Traffic(errors=0.3, copied=False)).adopted()
+    play.release(B)
+    play.until(lambda play: play.decisions[-1].reason == "TooFewSamples")
+    play.tick(10)
+    play.traffic = replace(play.traffic, copied=True)
+    assert play.ended() == "RolledBack"
+    assert not any(weight for _, weight in play.weights)
+
+
+def test_preflight_does_not_wait_for_ever_where_nothing_is_copied() -> None:
+    play = Play(traffic=Traffic(copied=False)).adopted()
+    play.release(B)
+    play.until(lambda play: play.decisions[-1].reason == "TooFewSamples")
+    first = play.now
+    play.until(at_weight(5))
+    assert 30 <= play.now - first <= 32
+
+
+def test_preflight_does_not_wait_where_no_requests_come() -> None:
+    play = Play(traffic=Traffic(rate=0.0)).adopted()
+    released = play.now
+    play.release(B)
+    play.until(lambda play: play.decisions[-1].reason != "TargetChanging")
+    assert play.now - released < 12
+    assert play.decisions[-1].reason != "TooFewSamples"
+
+
 def test_preflight_does_not_wait_for_ever_where_traffic_is_thin() -> None:
     play = Play(traffic=Traffic(rate=0.5)).adopted()
     play.release(B)
