@@ -130,7 +130,7 @@ async def _run(service: lab.ModelService, weights: RouteWeights, kind: Kind, num
     decided = next(item for item in entries if item["kind"] == "Decision" and item["decision"] == "Rollback")
     verdict, effect = float(decided["at"]), float(decided["tests"][f"{kind}/pool"]["effect"])
     ours = [one for one in matrix if one["metric"]["revision"] == entry["run"].rpartition("-")[0]]
-    visible = visible_at(ours, step, RULES[kind].given(effect))
+    visible = visible_at(ours, step, replace(RULES[kind], effect=effect))
     bad, last = first_bad(answers, CANDIDATE, struck, ABORT_MILLISECONDS), last_sent(answers, CANDIDATE, struck)
     if visible is None or bad is None or last is None:
         raise AssertionError(f"run {number} ({entry['reason']}) was rolled back without {kind} that can be seen: {visible}, {bad}, {last}")

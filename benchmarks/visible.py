@@ -7,7 +7,7 @@ this scrape, prove by method `Sequential` that the rate is above its limit? The 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from kanarya.decision.sequential import Stream, prove_bad
@@ -33,10 +33,6 @@ class Rule:
     alpha: float
     slower_than: float | None = None
     effect: float = 1.0
-
-    def given(self, effect: float) -> Rule:
-        """Give the rule for another design effect."""
-        return replace(self, effect=effect)
 
 
 @dataclass

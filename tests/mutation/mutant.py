@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.mutation.patches import Patch
+from tests.mutation.patch import Patch
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "operator/kanarya"

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.mutation.mutant import mutant, run_tests
-from tests.mutation.patches import PATCHES, Patch
+from tests.mutation.patch import Patch
+from tests.mutation.patches import PATCHES
 
 TESTS_FAILED = 1
 """pytest's exit code when tests ran and failed; a mutant that cannot be imported gives another."""

@@ -286,6 +286,11 @@ class World:
             return None
         return weight_of(route)
 
+    def stable_is_sound(self) -> bool:
+        """Whether the model that the checkpoint calls stable fails nobody."""
+        stable = (self.checkpoint().get("stable") or {}).get("version")
+        return self.models.get(f"model:{stable}", Model()).is_sound
+
     def checkpoint(self) -> Object:
         """Give the checkpoint's document, empty when there is none that can be read. It may not be changed."""
         body = self.api.peek(CONFIGMAPS, names.checkpoint(NAME))

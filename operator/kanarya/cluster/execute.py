@@ -143,7 +143,7 @@ class Executor:
             raise TemplateLost(f"Deployment {plan.spec.target_ref.name} is gone: stable of revision {revision} cannot be built")
         body = objects.stable_deployment(plan, view.target, template, revision, replicas)
         if existing is None:
-            await self._api.create(DEPLOYMENTS, plan.namespace, body)
+            await self._create(DEPLOYMENTS, plan, body)
             return
         # A merge patch would keep fields that somebody added: the template is replaced whole, and its digest with it.
         annotations = {**existing["metadata"].get("annotations", {}), **body["metadata"]["annotations"]}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -28,7 +29,7 @@ def test_the_first_scrape_that_proves_it_counts() -> None:
 def test_what_comes_in_bursts_proves_less() -> None:
     found = [series([0, 200, 400, 500]), series([0, 0, 20, 60], outcome="server_error")]
     assert visible_at(found, 0.0, ERRORS) == 10.0
-    assert visible_at(found, 0.0, ERRORS.given(4.0)) == 15.0
+    assert visible_at(found, 0.0, replace(ERRORS, effect=4.0)) == 15.0
 
 
 def test_a_late_fault_is_not_hidden_by_the_good_answers_before_it() -> None:

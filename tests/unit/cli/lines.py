@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from kanarya.api.rollout import parse_spec
+from kanarya.cli.judge import judged
+
+Answers = list[dict[str, Any]]
 
 REFERENCE = [100.0] * 10 + [0.0]
 
@@ -45,3 +52,8 @@ def line(
         "stable": attempts(total, errors=stable_errors),
         "drift": {"spread_bp": {"reference": REFERENCE, "current": [total / 10] * 10 + [0.0]}},
     }
+
+
+def judge(lines: Iterable[Any], **spec: Any) -> Answers:
+    text = "".join(f"{one if isinstance(one, str) else json.dumps(one)}\n" for one in lines)
+    return [json.loads(answer) for answer in judged(parse_spec(rollout(**spec)["spec"]), io.BytesIO(text.encode()))]

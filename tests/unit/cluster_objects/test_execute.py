@@ -128,6 +128,18 @@ async def test_a_stable_that_appeared_meanwhile_is_a_conflict(cluster: Cluster) 
         await cluster.do(EnsureStable("aaa", 2), before)
 
 
+async def test_a_stable_that_appears_between_looking_and_creating_is_a_conflict(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = await look(cluster.api, plan())
+    await cluster.do(EnsureStable("aaa", 2))
+
+    async def nothing(*_: Any) -> None:
+        return None
+
+    monkeypatch.setattr(cluster.api, "get", nothing)
+    with pytest.raises(Conflict, match="appeared meanwhile"):
+        await cluster.do(EnsureStable("aaa", 2), before)
+
+
 async def test_a_stable_that_lost_our_labels_gets_them_back(cluster: Cluster) -> None:
     await cluster.do(EnsureStable("aaa", 2))
     labelled = (await cluster.get(DEPLOYMENTS, "fraud-stable-aaa"))["metadata"]["labels"]

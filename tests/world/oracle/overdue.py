@@ -10,7 +10,6 @@ from kanarya.controller.reconcile import SAVE_SECONDS
 from kanarya.telemetry.source import MAX_SKEW_SECONDS
 from tests.world.oracle.writes import breach_beyond_doubt
 from tests.world.service import NAME
-from tests.world.traffic import Model
 
 if TYPE_CHECKING:
     from tests.world.oracle import Oracle
@@ -46,9 +45,7 @@ class Overdue:
 
     def _storm(self) -> bool:
         """Whether stable fails as well: method Sequential then asks whether the candidate is worse."""
-        stable = (self._world.checkpoint().get("stable") or {}).get("version")
-        sound = self._world.models.get(f"model:{stable}", Model()).is_sound
-        return not sound and self._oracle.writes.latched_analysis()["method"] == "Sequential"
+        return not self._world.stable_is_sound() and self._oracle.writes.latched_analysis()["method"] == "Sequential"
 
     def _clocks_apart(self) -> bool:
         """Whether the operator's clock is so far off that it believes no sample."""
