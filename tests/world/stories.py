@@ -284,4 +284,12 @@ STORIES: dict[str, Story] = {
         models={"v2": Model(startup=6.0)},
         scrape=1,
     ),
+    "clocks were set back, and a router seemed to have begun in the middle of a step, with all that it had ever counted": _release(
+        610001770,
+        Event(7.15, "jump", {"by": -40.0, "whose": "all"}),
+        Event(19.83, "crash", {"away": 0.5, "calls": 24}),
+        spec={"analysis": {"method": "Threshold"}},
+        models={"v2": Model(startup=2.0)},
+        scrape=5,
+    ),
 }

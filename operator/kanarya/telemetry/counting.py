@@ -79,6 +79,20 @@ class Starts:
         index = bisect.bisect_right(self.times, time)
         return self._values[index - 1] if index else None
 
+    def believed(self, samples: Samples, time: float) -> float | None:
+        """Start that a scrape of a series saw at `time`, None when samples before that start knew of no earlier process.
+
+        Such a process was scraped before it began: its start was told by a clock that has been set back since.
+        """
+        started = self.at(time)
+        if started is None:
+            return None
+        earlier = bisect.bisect_left(samples, (started,))
+        if not earlier:
+            return started
+        before = self.at(samples[earlier - 1][0])
+        return started if before is not None and before < started - _SAME_START_SECONDS else None
+
 
 UNKNOWN_START = Starts()
 
@@ -93,18 +107,18 @@ def join(claims: Iterable[tuple[Samples, Starts]], span: Span, now: float) -> Jo
     result: list[tuple[float, float, float | None]] = []
     duplicate = False
     refused: set[float] = set()
-    used = [
-        ([(at, value) for at, value in samples if span.since < at <= span.until or at > now + FUTURE_SECONDS], starts)
+    claimed = [
+        ([(at, value) for at, value in samples if span.since < at <= span.until or at > now + FUTURE_SECONDS], samples, starts)
         for samples, starts in claims
     ]
-    for samples, starts in sorted((claim for claim in used if claim[0]), key=lambda claim: claim[0][0]):
+    for used, samples, starts in sorted((claim for claim in claimed if claim[0]), key=lambda claim: claim[0][0]):
         reached = result[-1][0] if result else -math.inf
-        duplicate = duplicate or samples[0][0] <= reached
-        for at, value in samples:
+        duplicate = duplicate or used[0][0] <= reached
+        for at, value in used:
             if not is_count(value) or at > now + FUTURE_SECONDS:
                 refused.add(at)
             elif at > reached:
-                result.append((at, value, starts.at(at)))
+                result.append((at, value, starts.believed(samples, at)))
     return Joined(tuple(result), duplicate, frozenset(refused))
 
 

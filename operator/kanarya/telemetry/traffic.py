@@ -132,5 +132,5 @@ def has_gap(namespace: str, snapshot: Snapshot, pod: str, series: Sequence[Serie
     first = next((at for at in times if look.span.watermark < at <= look.span.until), None)
     if first is None:
         return False
-    started = next((found for one in series if (found := snapshot.starts(one).at(first)) is not None), None)
+    started = next((found for one in series if (found := snapshot.starts(one).believed(one.samples, first)) is not None), None)
     return counting.gap(times, started, look.span, look.horizon)

@@ -179,6 +179,24 @@ def test_starts_are_those_of_the_newest_scrape_so_far() -> None:
     assert [starts.at(at) for at in (99.0, 100.0, 106.0, 110.0)] == [None, 5.0, 5.0, 108.0]
 
 
+@pytest.mark.parametrize(
+    ("told", "believed"),
+    [
+        ([(101.0, 90.0), (106.0, 103.0)], 103.0),  # a restart: the scrape before knew the process before
+        ([(106.0, 103.0)], None),  # scraped at 101, before it began
+        ([(101.0, 103.0), (106.0, 103.0)], None),
+        ([(101.0, 103.0), (106.0, 103.2)], None),  # the same process, rounded
+        ([(101.0, 90.0)], 90.0),
+        ([], None),
+    ],
+)
+def test_a_process_that_was_scraped_before_it_began_is_not_believed(told: list[tuple[float, float]], believed: float | None) -> None:
+    samples = [(96.0, 0.0), (101.0, 600.0), (106.0, 740.0)]
+    assert Starts(told).believed(samples[1:], 106.0) == believed
+    joined = counting.join([(samples[1:], Starts(told))], Span(102, 102, 110, known_from=96.0), 112)
+    assert joined.samples == ((106.0, 740.0, believed),)
+
+
 def test_newest_leaves_the_future_out() -> None:
     assert counting.newest([[(90.0, 1.0)], [(95.0, 1.0)], [(200.0, 1.0)], []], 100.0) == 95.0
     assert counting.newest([], 100.0) is None
