@@ -15,7 +15,7 @@ from kanarya.api.rollout import RolloutSpec
 from kanarya.cli.rollout_file import read_named, without_metrics
 from kanarya.cli.simulate import natural, positive
 from kanarya.cli.simulation.drift_needs import FEATURES, REFERENCE_ROWS, drift_need
-from kanarya.cli.simulation.feasibility import MOST, SURE, Need, needs
+from kanarya.cli.simulation.feasibility import MOST, SURE, Need, burst_correlation, needs
 from kanarya.cli.simulation.planning import outlook, work
 from kanarya.cli.simulation.show import progress, table
 from kanarya.cli.simulation.summary import duration, percent
@@ -102,7 +102,7 @@ def plan(spec: RolloutSpec, rps: float, *, runs: int, seed: int = 1, jobs: int =
         "definition": DEFINITION,
         "steps": [need.as_json() for need in found],
         **({} if drift is None else {"drift": drift.as_json()}),
-        "guaranteed": _guaranteed(spec),
+        "guaranteed": _guaranteed(spec, rps),
     }
     if runs:
         with progress("simulating", runs * len(work(spec, rps))) as done:
@@ -110,8 +110,8 @@ def plan(spec: RolloutSpec, rps: float, *, runs: int, seed: int = 1, jobs: int =
     return told
 
 
-def _guaranteed(spec: RolloutSpec) -> dict[str, Any] | None:
-    """Give the bounds that the method itself promises, for requests that are as bunched as its design effect says, at most."""
+def _guaranteed(spec: RolloutSpec, rps: float) -> dict[str, Any] | None:
+    """Give the bounds that the method itself promises, and up to which correlation of the bad events within a look."""
     confidence = spec.analysis.confidence
     if spec.analysis.method != "Sequential":
         return None
@@ -119,6 +119,7 @@ def _guaranteed(spec: RolloutSpec) -> dict[str, Any] | None:
         "rolledBackWithNoRateAboveAbort": round(1 - confidence.abort, 12),
         "advancedPerStepWithARateAtAbort": round(1 - confidence.advance, 12),
         "promotedWithARateAtAbortInTheLastStep": round(1 - max(confidence.advance, confidence.abort), 12),
+        "upToBurstCorrelation": round(burst_correlation(spec, rps), 4),
     }
 
 
@@ -131,10 +132,12 @@ def text(told: dict[str, Any]) -> str:
         parts.append(_drift(told["drift"]))
     bounds = told["guaranteed"]
     if bounds:
-        back, advanced, promoted = (percent(bounds[key]) for key in bounds)
+        *chances, correlation = bounds.values()
+        back, advanced, promoted = map(percent, chances)
         parts.append(
             f"Guaranteed: rolled back as Bad though no rate is above abort: at most {back} of runs. A step passed with a rate at abort: at "
-            f"most {advanced}, the last stage {promoted}.\n"
+            f"most {advanced}, the last stage {promoted}. Bursts are allowed for up to a correlation of {correlation:.2g} between the "
+            "requests of a look; stronger ones take back good candidates more often.\n"
         )
     else:
         parts.append("Method Threshold guarantees nothing: it compares points with limits.\n")

@@ -17,7 +17,7 @@ from kanarya.api.rollout import RolloutSpec, parse_spec
 from kanarya.cli.main import main
 from kanarya.cli.plan import plan, text
 from kanarya.cli.simulation.drift_needs import drift_need
-from kanarya.cli.simulation.feasibility import needs
+from kanarya.cli.simulation.feasibility import burst_correlation, needs
 from kanarya.cli.simulation.measured import rate_of
 from kanarya.cli.simulation.planning import faults
 from kanarya.decision.counts import Drift
@@ -118,6 +118,15 @@ def test_drift_has_to_be_good_before_its_weight_and_over_the_whole_run() -> None
     told = plan(spec(), 0.01, runs=0)
     assert not told["feasible"]
     assert "Drift of 20 features has to be Good at the end of weight 100" in text(told)
+
+
+def test_the_denser_the_looks_the_weaker_the_bursts_that_are_covered() -> None:
+    assert burst_correlation(spec(), 1.0) == burst_correlation(spec(), 0.01) == 0.1
+    assert burst_correlation(spec(), 10.0) == pytest.approx(4 / 99)
+    assert burst_correlation(spec(traffic={"mirrorPercent": 1}), 10.0) == pytest.approx(4 / 99)  # at weight 100
+    told = plan(spec(), 10.0, runs=0)
+    assert told["guaranteed"]["upToBurstCorrelation"] == 0.0404
+    assert "a correlation of 0.04 between the requests of a look" in text(told)
 
 
 def test_faults_lie_above_abort() -> None:

@@ -10,7 +10,7 @@ from scipy.special import bdtr
 from kanarya.api.rollout import RolloutSpec
 from kanarya.decision.counts import Attempts, Counts, Drift
 from kanarya.decision.judge import Standard, judge, limits_of
-from kanarya.decision.statistics.dispersion import Dispersion, design_effect
+from kanarya.decision.statistics.dispersion import ASSUMED_ICC, HIGHEST, LOWEST, Dispersion, design_effect
 from kanarya.decision.statistics.windows import Ring
 from kanarya.decision.streams import Basis, is_last
 from kanarya.decision.verdict import Kind, Metric
@@ -68,16 +68,14 @@ class Need:
 def needs(spec: RolloutSpec, rps: float) -> list[Need]:
     """Give what each metric needs in each step, at `rps` requests a second of all clients together."""
     found: list[Need] = []
-    mirrored = spec.traffic.mirror_percent / 100
     plan = spec.plan
     stages = [("Stepping", step.weight, step.duration_seconds) for step in plan.steps]
     if plan.soak_seconds:
         stages.append(("Soaking", plan.steps[-1].weight, plan.soak_seconds))
     for index, (stage, weight, seconds) in enumerate(stages):
-        share = 0.0 if spec.mode == "Observe" else weight / plan.weight_total
         standard = Standard(spec.analysis, plan, is_last(plan, stage, min(index, len(plan.steps) - 1)))
         for metric in RATES:
-            rate = rps * (mirrored if metric == "match" else share + (1 - share) * mirrored)
+            rate = _rate(spec, rps, weight, metric)
             good = _Good(standard, metric, rate * spec.analysis.interval_seconds)
             # Requests arrive by chance: nearly always there are at least so many.
             expected = rate * seconds
@@ -94,6 +92,19 @@ def needs(spec: RolloutSpec, rps: float) -> list[Need]:
                 )
             )
     return found
+
+
+def _rate(spec: RolloutSpec, rps: float, weight: int, metric: Metric) -> float:
+    """Give the candidate's requests a second, copies included; for match, comparisons."""
+    mirrored = spec.traffic.mirror_percent / 100
+    share = 0.0 if spec.mode == "Observe" else weight / spec.plan.weight_total
+    return rps * (mirrored if metric == "match" else share + (1 - share) * mirrored)
+
+
+def burst_correlation(spec: RolloutSpec, rps: float) -> float:
+    """Give the correlation of bad events within a look up to which counts are divided by enough: 0.1, less where looks are dense."""
+    densest = max(_rate(spec, rps, step.weight, "errors") for step in spec.plan.steps) * spec.analysis.interval_seconds
+    return min(ASSUMED_ICC, (HIGHEST - LOWEST) / (densest - 1)) if densest > 1 else ASSUMED_ICC
 
 
 @dataclass(frozen=True)
