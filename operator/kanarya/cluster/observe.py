@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 from kanarya.cluster import names, objects
 from kanarya.cluster.objects import Plan, UnusableTarget
@@ -28,6 +29,14 @@ MOST_IMAGE_CHARACTERS = 1024
 
 class NameTaken(UnusableTarget):
     """Somebody else's object has a name that we need; the message says what to change."""
+
+    @classmethod
+    def by(cls, kind: str, name: str, rollout: str) -> Self:
+        """Name the object."""
+        return cls(
+            f"{kind} {name} is there already and is not Kanarya's, which needs the name: delete it, give the rollout another name, "
+            f"or, if it is from an earlier rollout, label it {names.ROLLOUT}={rollout}"
+        )
 
 
 @dataclass(frozen=True)
@@ -157,10 +166,7 @@ def check_free(plan: Plan, view: View) -> None:
     ]
     for kind, name, body in found:
         if body is not None and (body["metadata"].get("labels") or {}).get(names.ROLLOUT) != plan.name:
-            raise NameTaken(
-                f"{kind} {name} is there already and is not Kanarya's, which needs the name: delete it, give the rollout another name, "
-                f"or, if it is from an earlier rollout, label it {names.ROLLOUT}={plan.name}"
-            )
+            raise NameTaken.by(kind, name, plan.name)
 
 
 def world_of(plan: Plan, view: View, *, candidate: str | None, changed: float) -> World:

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from kanarya.cluster import names, objects
 from kanarya.cluster.execute import write_config_map
 from kanarya.cluster.objects import Plan
-from kanarya.cluster.port import CONFIGMAPS, AlreadyExists, Invalid, KubeApi, Object
+from kanarya.cluster.observe import NameTaken
+from kanarya.cluster.port import CONFIGMAPS, DEPLOYMENTS, AlreadyExists, Invalid, KubeApi, Object
 from kanarya.decision import evidence
 from kanarya.decision.plausible import MOST_ATTEMPTS, implausible
 from kanarya.decision.state import SCHEMA_VERSION, Chain, State
@@ -49,10 +50,14 @@ async def load(api: KubeApi, plan: Plan, uid: str, *, now: float = math.inf) -> 
     ------
     CheckpointTooNew
         When its schema version is one that this operator does not know.
+    NameTaken
+        When somebody else's ConfigMap has its name, before the rollout has anything of its own.
     """
     body = await api.get(CONFIGMAPS, plan.namespace, names.checkpoint(plan.name))
     if body is None:
         return Loaded(await _begin_again(api, plan, uid))
+    if await _is_foreign(api, plan, body):
+        raise NameTaken.by("ConfigMap", body["metadata"]["name"], plan.name)
     document = objects.read_document(body, CHECKPOINT_KEY)
     if isinstance(document, dict) and isinstance(document.get("schemaVersion"), int) and document["schemaVersion"] > SCHEMA_VERSION:
         raise CheckpointTooNew(
@@ -72,6 +77,13 @@ async def load(api: KubeApi, plan: Plan, uid: str, *, now: float = math.inf) -> 
         keep = ("attempted", "attempts", "rejected", "last_run", "history")
         return Loaded(State(uid=uid, **{key: getattr(state, key) for key in keep}))
     return Loaded(state)
+
+
+async def _is_foreign(api: KubeApi, plan: Plan, body: Object) -> bool:
+    """Tell somebody else's ConfigMap from a checkpoint of ours that was spoilt: that one is written anew, as long as stable is there."""
+    if (body["metadata"].get("labels") or {}).get(names.ROLLOUT) == plan.name or CHECKPOINT_KEY in (body.get("data") or {}):
+        return False
+    return not await api.list(DEPLOYMENTS, plan.namespace, labels={names.ROLLOUT: plan.name, names.TRACK: "stable"})
 
 
 async def _begin_again(api: KubeApi, plan: Plan, uid: str) -> State:

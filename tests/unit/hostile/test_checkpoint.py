@@ -191,6 +191,16 @@ async def test_the_rollout_goes_on_from_zero_and_says_so(spoil: Callable[[Docume
     await sim.until(lambda status: (status.get("run") or {}).get("weight") == 5)
 
 
+async def test_one_that_lost_its_labels_and_all_it_said_is_still_the_rollouts_own() -> None:
+    sim = await releasing()
+    gone: Document = {"metadata": {"labels": None}, "data": {"checkpoint.json": None}}
+    await sim.api.merge_patch(CONFIGMAPS, NAMESPACE, names.checkpoint(NAME), gone)
+    sim.boot()
+    await sim.tick()
+    assert await sim.weight() == 0
+    await sim.until(lambda status: (status.get("run") or {}).get("weight") == 5)
+
+
 @pytest.mark.parametrize("version", [True, "1", "99", 1.5, None, -1, 0, [], {}, math.nan])
 async def test_a_schema_version_of_any_type_is_unreadable(version: Any) -> None:
     assert await problem_of(json.dumps({**checkpoint(), "schemaVersion": version}))

@@ -183,6 +183,8 @@ async def test_malformed_rollouts_of_others_harm_nobody() -> None:
         (HTTPROUTES, NAME, {"spec": {"hostnames": ["shop.test"], "rules": [{"backendRefs": [{"name": "shop", "port": 80, "weight": 1}]}]}}),
         (SERVICES, f"{NAME}-stable", {"spec": {"selector": {"app": "db"}, "ports": [{"port": 5432}]}}),
         (SERVICES, f"{NAME}-candidate", {"spec": {"selector": {"app": "db"}, "ports": [{"port": 5432}]}}),
+        (CONFIGMAPS, f"{NAME}-router", {"data": {"shop": "open"}}),
+        (CONFIGMAPS, f"{NAME}-run", {"data": {"shop": "open"}}),
     ],
 )
 async def test_what_others_have_under_our_names_is_not_touched(resource: Resource, name: str, body: Object) -> None:
