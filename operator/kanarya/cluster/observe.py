@@ -212,13 +212,28 @@ def _selected(plan: Plan, view: View) -> tuple[str | None, str | None]:
             wanted = objects.stable_selector(plan, revision)
         elif revision and view.target is not None:
             wanted = objects.candidate_selector(view.target, revision)
-        found.append(revision if wanted is not None and wanted == selector and _ports_intact(plan, body) else None)
+        found.append(revision if wanted is not None and wanted == selector and _ports_intact(plan, view, body, str(revision)) else None)
     return found[0], found[1]
 
 
-def _ports_intact(plan: Plan, body: Object | None) -> bool:
+def _ports_intact(plan: Plan, view: View, body: Object | None, revision: str) -> bool:
+    """Whether a track's Service has the port that we give it, and leads to the port of the revision's pods where that is known."""
     ports = (body or {}).get("spec", {}).get("ports", [])
-    return len(ports) == 1 and ports[0].get("port") == plan.spec.service_ref.port and ports[0].get("name") == "http"
+    if len(ports) != 1:
+        return False
+    wanted = objects.service_ports(plan, _model_port(plan, view, revision) or ports[0].get("targetPort"))
+    return all(ports[0].get(key) == value for key, value in wanted[0].items())
+
+
+def _model_port(plan: Plan, view: View, revision: str) -> int | str | None:
+    """Give the port of a revision's pods; None when nothing tells it that somebody else may not have edited."""
+    name = names.stable_deployment(plan.name, revision)
+    stable = (body for body in view.stables if body["metadata"]["name"] == name and objects.template_intact(body))
+    known = view.replicaset(revision) or next(stable, None)
+    try:
+        return None if known is None else objects.model_port(known["spec"]["template"])
+    except UnusableTarget:
+        return None
 
 
 def _stables(plan: Plan, view: View) -> dict[str, Stable]:

@@ -185,6 +185,8 @@ EDITS: dict[str, Callable[[Object], Any]] = {
     "selector null": lambda spec: spec.update(selector=None),
     "port": lambda spec: spec["ports"][0].update(port=81),
     "port name": lambda spec: spec["ports"][0].update(name="web"),
+    "target port": lambda spec: spec["ports"][0].update(targetPort=9090),
+    "protocol": lambda spec: spec["ports"][0].update(protocol="UDP"),
     "second port": lambda spec: spec["ports"].append({"name": "more", "port": 1}),
     "no ports": lambda spec: spec.update(ports=[]),
 }
@@ -200,6 +202,17 @@ def test_a_track_service_that_was_changed_is_not_ours(name: str, edit: str) -> N
     seen = world(services=services)
     assert {"fraud-stable": seen.stable_service, "fraud-candidate": seen.candidate_service}[name] is None
     assert (seen.stable_service, seen.candidate_service) != (None, None)
+
+
+def test_a_port_that_only_an_edited_stable_tells_is_left_alone() -> None:
+    services, edited = view().services, stable()
+    edited["spec"]["template"]["spec"]["containers"][0]["ports"] = [{"name": "http", "containerPort": 1}, {"containerPort": 2}]
+    body = services["fraud-stable"]
+    assert body is not None
+    body["spec"]["ports"][0]["targetPort"] = 9090
+    assert world(services=services, replicasets=[], stables=[edited]).stable_service == "aaa"
+    assert world(services=services, replicasets=[], stables=[stable()]).stable_service is None
+    assert world(services=services, replicasets=[replicaset("aaa")], stables=[edited]).stable_service is None
 
 
 def test_services_that_are_not_there() -> None:
