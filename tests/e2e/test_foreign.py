@@ -76,23 +76,23 @@ def test_a_foreign_edit_of_a_tracks_service_is_repaired(serving: Serving, track:
     service = serving(spec=quick_spec(10, 50, 100, seconds=8))
     service.release("v1.8.1")
     service.wait_weight(50)
-    see_selector_repaired(service, f"fraud-{track}")
+    see_repaired(service, f"fraud-{track}", "/spec/selector", {"app": "somewhere-else"})
     lab.eventually(lambda: "ServiceRepaired" in dict(service.events()), "the Event ServiceRepaired", REPAIR_SECONDS)
     entries = check_end(service, "Succeeded", "Promoted")
     assert weights_entered(entries) == [10, 50, 100]
     # Without a run nothing is looked at but once a minute, unless an event says so.
-    see_selector_repaired(service, f"fraud-{track}")
+    see_repaired(service, f"fraud-{track}", "/spec/selector", {"app": "somewhere-else"})
+    if track == "candidate":  # clients would notice that of stable
+        see_repaired(service, "fraud-candidate", "/spec/ports/0/targetPort", 9)
     before = service.stats()["answered"]
     lab.eventually(lambda: service.stats()["answered"] > before + 100, "more answers", 30)
     no_client_error(service)
 
 
-def see_selector_repaired(service: ModelService, name: str) -> None:
-    before = get(service.namespace, "service", name)["spec"]["selector"]
-    edit(service, "service", name, replace("/spec/selector", {"app": "somewhere-else"}))
-    lab.eventually(
-        lambda: get(service.namespace, "service", name)["spec"]["selector"] == before, "the selector as it was", REPAIR_SECONDS, 0.2
-    )
+def see_repaired(service: ModelService, name: str, path: str, value: object) -> None:
+    before = get(service.namespace, "service", name)["spec"]
+    edit(service, "service", name, replace(path, value))
+    lab.eventually(lambda: get(service.namespace, "service", name)["spec"] == before, f"{path} as it was", REPAIR_SECONDS, 0.2)
 
 
 def test_a_foreign_edit_of_the_stable_deployment_is_repaired(serving: Serving) -> None:
