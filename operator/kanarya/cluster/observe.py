@@ -26,6 +26,11 @@ from kanarya.decision.world import Pods, Route, Stable, Target, World
 MOST_IMAGE_CHARACTERS = 1024
 """References to images are shorter: 255 for the name, 128 for the tag, 71 for the digest."""
 
+MOST_REASON_CHARACTERS = 63
+
+STARTING = ("ContainerCreating", "PodInitializing")
+"""What a container waits for that is about to start."""
+
 
 class NameTaken(UnusableTarget):
     """Somebody else's object has a name that we need; the message says what to change."""
@@ -302,7 +307,7 @@ def _settings_intact(plan: Plan, view: View) -> bool:
 
 def _pods(view: View, candidate: str | None) -> Pods:
     ready = restarts = 0
-    crashing = ""
+    crashing = stuck = ""
     for pod in view.pods:
         if candidate is None or pod["metadata"].get("labels", {}).get(names.HASH) != candidate:
             continue
@@ -316,7 +321,21 @@ def _pods(view: View, candidate: str | None) -> Pods:
         for container in (*status.get("initContainerStatuses", []), *started):
             if container.get("state", {}).get("waiting", {}).get("reason") == "CrashLoopBackOff":
                 crashing = pod["metadata"]["name"]
-    return Pods(ready, restarts, crashing)
+        why = _stuck(status)
+        stuck = stuck or (why and f"{pod['metadata']['name']}: {why}")
+    return Pods(ready, restarts, crashing, stuck)
+
+
+def _stuck(status: Object) -> str:
+    """Give the cluster's word for why a pod does not start; empty when nothing is wrong with it, or not yet."""
+    unplaced = (item for item in status.get("conditions", []) if item.get("type") == "PodScheduled" and item.get("status") == "False")
+    waiting = (
+        container.get("state", {}).get("waiting", {})
+        for key in ("initContainerStatuses", "containerStatuses")
+        for container in status.get(key, [])
+    )
+    reasons = (str(found.get("reason") or "")[:MOST_REASON_CHARACTERS] for found in (*unplaced, *waiting))
+    return next((reason for reason in reasons if reason not in ("", *STARTING)), "")
 
 
 def _lost(container: Object) -> bool:

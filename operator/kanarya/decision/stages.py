@@ -52,7 +52,7 @@ def _problems(draft: Draft) -> list[tuple[str, str]]:
     if world.target is not None and draft.now - world.target.changed < QUIET_SECONDS:
         found.append(("TargetChanging", f"waiting until nothing has changed for {QUIET_SECONDS:.0f} s"))
     if world.pods.ready < draft.replicas:
-        found.append(("CandidateUnavailable", f"{world.pods.ready} of {draft.replicas} candidate pods are ready"))
+        found.append(("CandidateUnavailable", _ready(draft)))
     route = world.route
     if route is None or not route.intact or route.weight != 0:
         found.append(("RouteNotOurs", "the route is not yet as we wrote it"))
@@ -65,6 +65,11 @@ def _problems(draft: Draft) -> list[tuple[str, str]]:
     if reading is None or (not wanted and not fresh(draft)):
         found.append(("WaitingForSamples", "no sample of the candidate that is newer than this run"))
     return found + wanted + _undecided(draft) + _unproven(draft)
+
+
+def _ready(draft: Draft) -> str:
+    pods = draft.world.pods
+    return f"{pods.ready} of {draft.replicas} candidate pods are ready{f' ({pods.stuck})' if pods.stuck else ''}"
 
 
 def _missing(draft: Draft, reading: Reading | None) -> list[tuple[str, str]]:
@@ -181,7 +186,7 @@ def _hold_reason(draft: Draft) -> tuple[str, str] | None:
     if draft.spec.paused:
         return "Paused", "spec.paused holds the weight"
     if world.pods.ready < draft.replicas:
-        return "CandidateNotReady", f"{world.pods.ready} of {draft.replicas} candidate pods are ready"
+        return "CandidateNotReady", _ready(draft)
     route = world.route
     if route is None or not route.intact or not route.accepted or route.weight != run.weight:
         return "RouteNotAccepted", "ml-router has not accepted the route as it is"

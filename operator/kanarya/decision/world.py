@@ -27,6 +27,8 @@ class Pods:
     restarts: int = 0
     crash_looping: str = ""
     """Name of a pod with a container in CrashLoopBackOff; empty when none is."""
+    stuck: str = ""
+    """A pod that does not start, and the cluster's word for why, such as ImagePullBackOff; empty when none is."""
 
 
 @dataclass(frozen=True)

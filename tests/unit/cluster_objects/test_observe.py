@@ -111,8 +111,18 @@ def test_only_pods_of_the_candidates_own_revision_count() -> None:
 
 def test_a_crash_loop_is_named() -> None:
     pods = [pod("one", "bbb"), pod("two", "bbb", ready=False, restarts=4, waiting="CrashLoopBackOff")]
-    assert world(pods=pods).pods == Pods(ready=1, restarts=4, crash_looping="two")
+    assert world(pods=pods).pods == Pods(ready=1, restarts=4, crash_looping="two", stuck="two: CrashLoopBackOff")
     assert world(pods=[pod("one", "bbb", ready=False, waiting="ContainerCreating")]).pods == Pods()
+
+
+def test_why_a_pod_does_not_start_is_told() -> None:
+    unplaced = pod("one", "bbb", ready=False)
+    unplaced["status"]["conditions"].append({"type": "PodScheduled", "status": "False", "reason": "Unschedulable"})
+    waits = [pod("two", "bbb", ready=False, waiting="ContainerCreating"), pod("three", "bbb", ready=False, waiting="ImagePullBackOff")]
+    assert world(pods=waits).pods.stuck == "three: ImagePullBackOff"
+    assert world(pods=[*waits[:1], unplaced]).pods.stuck == "one: Unschedulable"
+    assert world(pods=[pod("other", "aaa", ready=False, waiting="ErrImagePull")]).pods.stuck == ""
+    assert len(world(pods=[pod("four", "bbb", waiting="x" * 5000)]).pods.stuck) < 100
 
 
 def test_a_restart_that_the_end_of_a_node_brought_is_not_the_candidates() -> None:

@@ -58,7 +58,8 @@ class Simulation:
     ready: bool = True
     router: bool = True
     crash_at: str = ""
-    crash_looping: bool = False
+    waiting: str = ""
+    """What the containers of the candidate wait for."""
     fault: Callable[[Call], Awaitable[None]] | None = None
     """What goes wrong with the operator's own calls, and with nobody else's."""
     passed: list[str] = field(default_factory=list)
@@ -211,7 +212,7 @@ class Simulation:
 
     def _health(self, pod: Object) -> Health:
         is_candidate = names.TRACK not in pod["metadata"]["labels"]
-        return Health(self.ready or not is_candidate, waiting="CrashLoopBackOff" if self.crash_looping and is_candidate else "")
+        return Health(self.ready or not is_candidate, waiting=self.waiting if is_candidate else "")
 
     # -- Prometheus -------------------------------------------------------------------------------------------------------
 

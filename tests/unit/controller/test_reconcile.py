@@ -201,9 +201,22 @@ async def test_evidence_of_only_the_last_runs_is_kept() -> None:
 
 async def test_a_crash_looping_pod_ends_the_run() -> None:
     sim = await releasing()
-    sim.crash_looping = True
+    sim.waiting = "CrashLoopBackOff"
     entry = await sim.ended()
     assert entry["reason"] == "CandidateCrashLooping"
+
+
+async def test_a_pod_that_does_not_start_is_told_with_its_reason() -> None:
+    sim = await Simulation().adopted()
+    sim.ready, sim.waiting = False, "ImagePullBackOff"
+    await sim.release("v2")
+    await sim.until(lambda status: bool(status.get("run")))
+    for _ in range(10):
+        await sim.tick()
+    status = (await sim.rollout())["status"]
+    (message,) = [item["message"] for item in status["conditions"] if item["type"] == "Progressing"]
+    assert "0 of 2 candidate pods are ready (fraud-" in message
+    assert ": ImagePullBackOff)" in message
 
 
 @pytest.mark.parametrize("asked", ["abort", "mode"])
