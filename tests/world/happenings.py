@@ -183,9 +183,10 @@ class Happenings(ForeignHands):
     def jump(self, by: float, whose: str) -> None:
         """Clocks are set: those of the whole cluster, or the operator's alone."""
         if whose == "all":
-            self._world.node_offset += by
             if by < 0:
+                self._world.latest_wall = max(self._world.latest_wall, self._world.wall())
                 self._oracle.touch("clocks back")
+            self._world.node_offset += by
         else:
             self._world.operator_offset += by
         self._oracle.touch("clock")

@@ -292,4 +292,14 @@ STORIES: dict[str, Story] = {
         models={"v2": Model(startup=2.0)},
         scrape=5,
     ),
+    "clocks were set back twice: samples are believed again once those from before are stale, and the candidate goes then": _release(
+        710004777,
+        Event(11.95, "jump", {"by": -40.0, "whose": "all"}),
+        Event(32.12, "jump", {"by": -3.0, "whose": "all"}),
+        spec={"analysis": {"intervalSeconds": 1, "method": "Sequential"}},
+        models={"v2": Model(mismatches=0.5, startup=2.0)},
+        rate=60,
+        scrape=5,
+        routers=2,
+    ),
 }

@@ -50,6 +50,8 @@ class World:
         """How far the clocks of the whole cluster are off."""
         self.operator_offset = 0.0
         """How far the operators' clock is off those."""
+        self.latest_wall = float("-inf")
+        """The latest time that the cluster's clocks had shown when they were set back."""
         self.weather: list[Weather] = []
         self.deaf = 0.0
         """Share of watch events that are lost."""

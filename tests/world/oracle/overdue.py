@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from kanarya.cluster import names
 from kanarya.cluster.port import DEPLOYMENTS, ROLLOUTS
 from kanarya.controller.reconcile import SAVE_SECONDS
-from kanarya.telemetry.source import MAX_SKEW_SECONDS
+from kanarya.telemetry.look import STALE_SCRAPES, STALE_SLACK_SECONDS
+from kanarya.telemetry.source import DATE_SECONDS, MAX_SKEW_SECONDS
 from tests.world.oracle.writes import breach_beyond_doubt
 from tests.world.service import NAME
 
@@ -51,6 +52,11 @@ class Overdue:
         """Whether the operator's clock is so far off that it believes no sample."""
         return abs(self._world.operator_offset) > MAX_SKEW_SECONDS - 1
 
+    def _time_comes_again(self) -> bool:
+        """Whether Prometheus may still show what it stored before its clock was set back: until that is stale nobody goes by its samples."""
+        stale = STALE_SCRAPES * self._world.story.scrape + STALE_SLACK_SECONDS
+        return self._world.wall() < self._world.latest_wall + stale + DATE_SECONDS
+
     def _reasons(self) -> dict[str, float]:
         """Give what asks for weight 0 now, and how long it may take."""
         writes, prometheus = self._oracle.writes, self._world.prometheus
@@ -74,7 +80,8 @@ class Overdue:
         elif self._world.revision(self._world.desired) != run["candidate"]["revision"] and run["stage"] != "Promoting":
             found["the target has another revision"] = bound
         candidate = run["candidate"]["revision"]
-        if run["stage"] in ("Stepping", "Soaking") and not (prometheus.trouble or prometheus.down or self._clocks_apart()):
+        blind = prometheus.trouble or prometheus.down or self._clocks_apart() or self._time_comes_again()
+        if run["stage"] in ("Stepping", "Soaking") and not blind:
             since = writes.counted_from
             if "clock" in self._oracle.touched or self._oracle.several:
                 since = max(since, run["weightSince"] - self._world.wall() + self._world.now())
