@@ -302,4 +302,13 @@ STORIES: dict[str, Story] = {
         scrape=5,
         routers=2,
     ),
+    "the server comes late to a write of evidence that was given up: what was written after it stays": _release(
+        1173,
+        Event(0.08, "scrapes", {"kind": "spoiling", "seconds": 3.8}),
+        Event(42.5159, "api", {"kind": "late", "scope": "configmaps", "share": 0.2, "seconds": 15.837411923261039}),
+        spec={"mode": "Observe", "analysis": {"method": "Sequential"}},
+        models={"v2": Model(startup=2.0), "v3": Model(startup=6.0)},
+        rate=15,
+        scrape=2,
+    ),
 }

@@ -170,19 +170,24 @@ class EvidenceStore:
             try:
                 await self._api.create(CONFIGMAPS, plan.namespace, body)
             except AlreadyExists:
-                if not await self._is_open(plan, run, body["metadata"]["name"]):
+                version = await self._open_version(plan, run, body["metadata"]["name"])
+                if version is None:
                     continue
-                patch: Object = {"data": body["data"], "immutable": document["closed"]}
+                # Guarded: a write that was given up, and that the server comes to only later, must not take later entries away.
+                patch: Object = {"metadata": {"resourceVersion": version}, "data": body["data"], "immutable": document["closed"]}
                 await self._api.merge_patch(CONFIGMAPS, plan.namespace, body["metadata"]["name"], patch)
             return number
         raise Invalid(
             f"the names of evidence of run {run} are taken by ConfigMaps that are not Kanarya's, from part {part} on: delete them"
         )
 
-    async def _is_open(self, plan: Plan, run: str, name: str) -> bool:
+    async def _open_version(self, plan: Plan, run: str, name: str) -> str | None:
+        """Give the resourceVersion of a part that may be written to; None when it is closed, or not ours."""
         body = await self._api.get(CONFIGMAPS, plan.namespace, name)
         labels = {} if body is None else body["metadata"].get("labels", {})
-        return body is not None and not body.get("immutable") and (labels.get(names.ROLLOUT), labels.get(names.RUN)) == (plan.name, run)
+        if body is None or body.get("immutable") or (labels.get(names.ROLLOUT), labels.get(names.RUN)) != (plan.name, run):
+            return None
+        return str(body["metadata"]["resourceVersion"])
 
     async def _prune(self, plan: Plan) -> None:
         """Keep the evidence of the last runs."""

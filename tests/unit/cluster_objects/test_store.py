@@ -10,7 +10,7 @@ import pytest
 
 from kanarya.cluster import names, objects, store
 from kanarya.cluster.fake import FakeApi
-from kanarya.cluster.port import CONFIGMAPS, Invalid, Object, Unavailable
+from kanarya.cluster.port import CONFIGMAPS, Conflict, Invalid, Object, Unavailable
 from kanarya.cluster.store import CheckpointTooNew, EvidenceStore, load, read_evidence, save
 from kanarya.decision import evidence
 from kanarya.decision.state import Chain, Ended, Identity, Run, Stage, State
@@ -130,6 +130,32 @@ async def test_the_same_outbox_handed_over_twice_is_written_once() -> None:
     entries = await read_evidence(api, NAMESPACE, NAME, "bbb-1")
     assert [entry["sequence"] for entry in entries] == [1, 2, 3, 4, 5]
     assert evidence.first_break(entries) is None
+
+
+async def test_a_write_that_was_given_up_and_comes_late_takes_no_entry_away() -> None:
+    api = FakeApi()
+    books = EvidenceStore(api, "1")
+    first = chain(entries=2)
+    await books.append(plan(), first)
+    given_up: list[Any] = []
+
+    async def hang(call: Any) -> None:
+        if call.verb == "merge_patch":
+            given_up.append(call)
+            raise Unavailable("given up before the server came to it")
+
+    api.before = hang
+    second = chain(entries=1, after=first)
+    with pytest.raises(Unavailable):
+        await books.append(plan(), second)
+    api.before = None
+    await books.append(plan(), second)
+    await books.append(plan(), chain(entries=1, after=second.model_copy(update={"outbox": ()})))
+    (call,) = given_up
+    with pytest.raises(Conflict):
+        await api.merge_patch(CONFIGMAPS, NAMESPACE, call.name, call.body)
+    entries = await read_evidence(api, NAMESPACE, NAME, "bbb-1")
+    assert [entry["sequence"] for entry in entries] == [1, 2, 3, 4]
 
 
 async def test_a_lost_answer_does_not_write_twice() -> None:

@@ -100,8 +100,8 @@ class Oracle:
             self.writes.route_changed(operator, old, new)
         elif resource == SERVICES and new is not None and (operator is not None or actor == LATE):
             self.serving.service_changed(new, late=operator is None)
-        elif resource == CONFIGMAPS and operator is not None:
-            self.memory.config_map_changed(old, new)
+        elif resource == CONFIGMAPS and (operator is not None or actor == LATE):
+            self.memory.config_map_changed(old, new, late=operator is None)
 
     def tick(self) -> None:
         """Look at what only time tells."""

@@ -52,13 +52,14 @@ class Memory:
         ):
             self._oracle.violated(9, f"after a start with {route} on the route and {checkpoint} in the checkpoint the weight is {present}")
 
-    def config_map_changed(self, old: Object | None, new: Object | None) -> None:
+    def config_map_changed(self, old: Object | None, new: Object | None, *, late: bool) -> None:
+        """Look at a write of an operator, or at one that came to the server after its operator had given it up."""
         body = new or old
         assert body is not None
         labels = body["metadata"].get("labels", {})
         if names.RUN in labels:
             self._evidence_changed(labels[names.RUN], body, gone=new is None)
-        elif body["metadata"]["name"] == names.checkpoint(NAME) and new is not None:
+        elif body["metadata"]["name"] == names.checkpoint(NAME) and new is not None and not late:
             self._checkpoint_written()
 
     def _checkpoint_written(self) -> None:
