@@ -182,6 +182,11 @@ def model_port(template: Object) -> int | str:
     raise UnusableTarget(f"the target's pods have {len(ports)} container ports and none is named http: name the model's port http")
 
 
+def is_labelled(body: Object, rollout: str) -> bool:
+    """Whether an object has our label with this rollout's name."""
+    return (body["metadata"].get("labels") or {}).get(names.ROLLOUT) == rollout
+
+
 def selects(body: Object | None, template: Object) -> bool:
     """Whether a Service selects pods of this template."""
     selector = (body or {}).get("spec", {}).get("selector") or {}

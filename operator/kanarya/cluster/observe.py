@@ -170,7 +170,7 @@ def check_free(plan: Plan, view: View) -> None:
         ("ConfigMap", names.settings(plan.name), view.settings),
     ]
     for kind, name, body in found:
-        if body is not None and (body["metadata"].get("labels") or {}).get(names.ROLLOUT) != plan.name:
+        if body is not None and not objects.is_labelled(body, plan.name):
             raise NameTaken.by(kind, name, plan.name)
 
 
@@ -318,24 +318,20 @@ def _pods(view: View, candidate: str | None) -> Pods:
         ready += conditions.get("Ready") == "True"
         started: list[Object] = status.get("containerStatuses", [])
         restarts += sum(int(container.get("restartCount", 0)) - _lost(container) for container in started)
-        for container in (*status.get("initContainerStatuses", []), *started):
-            if container.get("state", {}).get("waiting", {}).get("reason") == "CrashLoopBackOff":
-                crashing = pod["metadata"]["name"]
-        why = _stuck(status)
+        waiting = _waiting(status)
+        if "CrashLoopBackOff" in waiting:
+            crashing = pod["metadata"]["name"]
+        why = next((reason for reason in waiting if reason not in ("", *STARTING)), "")
         stuck = stuck or (why and f"{pod['metadata']['name']}: {why}")
     return Pods(ready, restarts, crashing, stuck)
 
 
-def _stuck(status: Object) -> str:
-    """Give the cluster's word for why a pod does not start; empty when nothing is wrong with it, or not yet."""
+def _waiting(status: Object) -> list[str]:
+    """Give the cluster's words for what a pod waits for: a node, then what each of its containers needs."""
     unplaced = (item for item in status.get("conditions", []) if item.get("type") == "PodScheduled" and item.get("status") == "False")
-    waiting = (
-        container.get("state", {}).get("waiting", {})
-        for key in ("initContainerStatuses", "containerStatuses")
-        for container in status.get(key, [])
-    )
-    reasons = (str(found.get("reason") or "")[:MOST_REASON_CHARACTERS] for found in (*unplaced, *waiting))
-    return next((reason for reason in reasons if reason not in ("", *STARTING)), "")
+    containers = (*status.get("initContainerStatuses", []), *status.get("containerStatuses", []))
+    waiting = (container.get("state", {}).get("waiting", {}) for container in containers)
+    return [str(found.get("reason") or "")[:MOST_REASON_CHARACTERS] for found in (*unplaced, *waiting)]
 
 
 def _lost(container: Object) -> bool:

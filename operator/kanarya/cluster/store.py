@@ -81,7 +81,7 @@ async def load(api: KubeApi, plan: Plan, uid: str, *, now: float = math.inf) -> 
 
 async def _is_foreign(api: KubeApi, plan: Plan, body: Object) -> bool:
     """Tell somebody else's ConfigMap from a checkpoint of ours that was spoilt: that one is written anew, as long as stable is there."""
-    if (body["metadata"].get("labels") or {}).get(names.ROLLOUT) == plan.name or CHECKPOINT_KEY in (body.get("data") or {}):
+    if objects.is_labelled(body, plan.name) or CHECKPOINT_KEY in (body.get("data") or {}):
         return False
     return not await api.list(DEPLOYMENTS, plan.namespace, labels={names.ROLLOUT: plan.name, names.TRACK: "stable"})
 

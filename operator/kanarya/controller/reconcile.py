@@ -15,7 +15,7 @@ from kanarya.api.rollout import InvalidSpec, RolloutSpec, parse_spec
 from kanarya.cluster import names
 from kanarya.cluster.events import post
 from kanarya.cluster.execute import Executor, FaultPoint, TemplateLost, lower_weight, stop_mirroring
-from kanarya.cluster.objects import Plan, UnusableTarget, released_rules, route_weight
+from kanarya.cluster.objects import Plan, UnusableTarget, is_labelled, released_rules, route_weight
 from kanarya.cluster.observe import View, check_free, check_target, look, world_of
 from kanarya.cluster.port import HTTPROUTES, ROLLOUTS, Conflict, Forbidden, Invalid, KubeApi, NotFound, Object
 from kanarya.cluster.store import CheckpointTooNew, EvidenceStore, load, save
@@ -146,7 +146,7 @@ class Reconciler:
         """Leave stable serving, at full weight, when the rollout is gone; then forget it."""
         namespace, name = key
         route = await self._api.get(HTTPROUTES, namespace, name)
-        if route is not None and route["metadata"].get("labels", {}).get(names.ROLLOUT) == name:
+        if route is not None and is_labelled(route, name):
             await self._release_route(route)
         self._memories.pop(key, None)
         self._metrics.forget(key)
