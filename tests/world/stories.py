@@ -311,4 +311,24 @@ STORIES: dict[str, Story] = {
         rate=15,
         scrape=2,
     ),
+    "a process began while its clock was slow: once that is set right, what was sampled before it must not seem newer": Story(
+        730007440,
+        (
+            Event(4.88, "release", {"version": "v3"}),
+            RELEASE,
+            Event(23.29, "pause", {"seconds": 3.6}),
+            Event(31.19, "jump", {"by": -3.0, "whose": "operators"}),
+            Event(38.4, "crash", {"away": 3.0, "point": "before-intent"}),
+        ),
+        spec={
+            "plan": {
+                "steps": [{"weight": 0, "durationSeconds": 3}, {"weight": 50, "durationSeconds": 5}, {"weight": 100, "durationSeconds": 5}]
+            },
+            "analysis": {"method": "Threshold"},
+        },
+        models={"v2": Model(startup=6.0), "v3": Model(startup=6.0)},
+        rate=60,
+        scrape=5,
+        routers=2,
+    ),
 }

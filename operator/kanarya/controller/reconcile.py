@@ -60,7 +60,7 @@ class Reconciler:
         telemetry: Mapping[str, Telemetry],
         *,
         clock: Callable[[], float],
-        steady: Callable[[], float] | None = None,
+        steady: Callable[[], float],
         metrics: Metrics,
         version: str,
         instance: str,
@@ -70,14 +70,14 @@ class Reconciler:
         self._api = api
         self._telemetry = telemetry
         self._clock = clock
-        self._steady = clock if steady is None else steady
+        self._steady = steady
         self._metrics = metrics
         self._evidence = EvidenceStore(api, version)
         self._executor = Executor(api, at)
         self._instance = instance
         self._at = at
         self._custom_queries = custom_queries
-        self._started = clock()
+        self._booted = clock(), steady()
         self._memories: dict[Key, Memory] = {}
         self._turns = Turns(TURNS)
 
@@ -233,14 +233,19 @@ class Reconciler:
     def _begun(self, memory: Memory, state: State) -> State:
         """Let nothing that was noted wait for a clock that was set back, nor seem older because it was set forward."""
         now, steady = self._clock(), self._steady()
-        stepped = 0.0 if memory.looked is None else (now - memory.looked[0]) - (steady - memory.looked[1])
+        before = memory.looked or self._booted
+        stepped = (now - before[0]) - (steady - before[1])
         memory.looked = now, steady
         if stepped > CLOCK_STEP_SECONDS:
             state = set_forward(state, now, stepped)
         if memory.lowering:
             state, memory.lowering = lowered(state, now), False
-        self._started, memory.saved_at, memory.told_at = min(self._started, now), min(memory.saved_at, now), min(memory.told_at, now)
+        memory.saved_at, memory.told_at = min(memory.saved_at, now), min(memory.told_at, now)
         return begun(state, now)
+
+    def _started(self) -> float:
+        """When this process began, by the clock as it is now: it may have been set since."""
+        return self._clock() - (self._steady() - self._booted[1])
 
     async def _world(self, rollout: Object, plan: Plan, view: View, memory: Memory, state: State) -> World:
         run = state.run
@@ -258,7 +263,7 @@ class Reconciler:
             "reading": reading,
             "abort": annotations.get(names.ABORT, ""),
             "retry": annotations.get(names.RETRY, ""),
-            "started": self._started,
+            "started": self._started(),
         }
         return World(**{**vars(world), **extras})
 

@@ -65,6 +65,11 @@ class Simulation:
     passed: list[str] = field(default_factory=list)
     weights: list[int] = field(default_factory=list)
 
+    sources: tuple[str, ...] = ("default",)
+    """Sources of metrics that the operator knows."""
+    set_forward: float = 0.0
+    """How far the clock was set by hand, in seconds."""
+
     def __post_init__(self) -> None:
         self.api = OpenApi(NAMESPACE, clock=lambda: datetime.fromtimestamp(self.now, UTC))
         self.cluster = Controllers(self.api, self._health)
@@ -75,8 +80,9 @@ class Simulation:
         self.metrics = Metrics()
         self.reconciler = Reconciler(
             self.api,
-            {"default": self},
+            dict.fromkeys(self.sources, self),
             clock=lambda: self.now,
+            steady=lambda: self.now - self.set_forward,
             metrics=self.metrics,
             version="0.0.0",
             instance="test",
@@ -116,6 +122,9 @@ class Simulation:
 
     async def release(self, version: str) -> None:
         await self.api.json_patch(DEPLOYMENTS, NAMESPACE, NAME, [{"op": "replace", "path": "/spec/template", "value": template(version)}])
+
+    def set_clock(self, by: float) -> None:
+        self.now, self.set_forward = self.now + by, self.set_forward + by
 
     async def annotate(self, key: str, value: str) -> None:
         await self.api.merge_patch(ROLLOUTS, NAMESPACE, NAME, {"metadata": {"annotations": {key: value}}})

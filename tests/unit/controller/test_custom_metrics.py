@@ -174,7 +174,7 @@ async def test_the_operators_own_metrics_have_them_only_during_a_run() -> None:
 
 async def test_the_clock_is_set_back_during_a_run() -> None:
     sim = await at_weight(await releasing(LOW, GPU))
-    sim.now -= 30
+    sim.set_clock(-30)
     entry = await sim.ended()
     assert entry["outcome"] == "Succeeded"
 

@@ -19,7 +19,7 @@ from kanarya.cluster.port import (
 )
 from kanarya.decision.counts import Missing
 from kanarya.decision.replay import first_difference
-from tests.unit.controller.simulation import NAME, NAMESPACE, Simulation, releasing
+from tests.unit.controller.simulation import KEY, NAME, NAMESPACE, Simulation, releasing
 
 
 @pytest.mark.parametrize("point", FAULT_POINTS)
@@ -164,14 +164,38 @@ async def test_a_clock_that_is_set_back_holds_nothing_up_and_hides_nothing() -> 
     sim = await Simulation().adopted()
     await sim.release("v2")
     await sim.tick()
-    sim.now -= 3600
+    sim.set_clock(-3600)
     await sim.until(lambda status: (status.get("run") or {}).get("weight") == 5, limit=30)
     await sim.until(lambda status: (status.get("run") or {}).get("weight") == 10, limit=30)
-    sim.now -= 3600
+    sim.set_clock(-3600)
     sim.traffic.errors = 0.5
     for _ in range(10):
         await sim.tick()
     assert await sim.weight() == 0
+
+
+async def test_a_process_goes_by_no_sample_of_before_though_the_clock_was_set_forward_since_it_began() -> None:
+    sim = await releasing(5)
+    for _ in range(8):
+        await sim.tick()
+    sim.boot()
+    sim.set_clock(60)
+    await sim.tick()  # the newest sample is 2 s old, the process 1 s
+    assert await sim.weight() == 5
+    await sim.until(lambda status: (status.get("run") or {}).get("weight") == 10, limit=3)
+
+
+async def test_a_clock_that_was_set_forward_before_the_first_look_makes_no_earlier_sample_count() -> None:
+    sim = await releasing(5)
+    entered = sim.now
+    sim.boot()
+    sim.set_clock(60)
+    await sim.tick()
+    memory = sim.reconciler.memory(KEY)
+    assert memory is not None
+    assert memory.state is not None
+    assert memory.state.run is not None
+    assert memory.state.run.weight_since > entered + 60  # what Prometheus calls `entered` is a minute before the weight was set
 
 
 async def test_an_unreadable_checkpoint_is_told_after_the_weight_is_down() -> None:

@@ -11,7 +11,6 @@ import pytest
 
 from kanarya.cluster import names
 from kanarya.cluster.port import CONFIGMAPS, DEPLOYMENTS, HTTPROUTES, ROLLOUTS, SERVICES, Object, Resource
-from kanarya.controller.reconcile import Reconciler
 from kanarya.decision.replay import first_difference
 from tests.unit.controller.simulation import KEY, NAME, NAMESPACE, Simulation, template
 from tests.unit.hostile import wrong
@@ -110,8 +109,8 @@ async def test_a_source_that_the_operator_lost_is_one_that_is_down() -> None:
         }
     }
     sim = await releasing(spec=spec)
+    sim.sources = ()
     sim.boot()
-    sim.reconciler = Reconciler(sim.api, {}, clock=lambda: sim.now, metrics=sim.metrics, version="0.0.0", instance="test", at=sim._at)
     entry = await sim.ended()
     assert (entry["outcome"], entry["reason"]) == ("RolledBack", "SourceDown")
     assert await sim.weight() == 0
