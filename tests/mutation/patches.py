@@ -73,6 +73,13 @@ PATCHES = (
         "decision/statistics/test_sequential.py::test_of_two_equally_bad_tracks_neither_is_to_blame_because_it_was_shown_first",
     ),
     Patch(
+        "one burst of a dense look is a fault",
+        "decision/streams.py",
+        "design_effect(known, per_look, HIGHEST_AGAINST))",
+        "design_effect(known, per_look))",
+        "decision/test_sequential_runs.py::test_of_dense_looks_more_is_assumed_against_a_candidate_than_for_it_and_evidence_says_both",
+    ),
+    Patch(
         "stable's own failures excuse the candidate for ever",
         "decision/ending.py",
         "now - run.storm_since >= STORM_SECONDS:",

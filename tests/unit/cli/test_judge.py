@@ -78,7 +78,7 @@ def test_each_metric_can_take_a_candidate_back(bad: dict[str, float], reason: st
 
 
 def test_worse_than_slo_holds_for_its_time() -> None:
-    answers = judge(every(10, 200, errors=0.015), plan={**STEPS, "maxHoldSeconds": 100})
+    answers = judge(every(10, 400, errors=0.015), plan={**STEPS, "maxHoldSeconds": 100})
     within = next(i for i, answer in enumerate(answers) if answer["metrics"]["errors"]["verdict"] == "Within")
     end = decisions(answers).index("Rollback")
     assert (answers[end]["t"], answers[end]["reason"]) == (answers[within]["t"] + 100, "HeldTooLong")

@@ -121,12 +121,12 @@ def test_drift_has_to_be_good_before_its_weight_and_over_the_whole_run() -> None
 
 
 def test_the_denser_the_looks_the_weaker_the_bursts_that_are_covered() -> None:
-    assert burst_correlation(spec(), 1.0) == burst_correlation(spec(), 0.01) == 0.1
-    assert burst_correlation(spec(), 10.0) == pytest.approx(4 / 99)
-    assert burst_correlation(spec(traffic={"mirrorPercent": 1}), 10.0) == pytest.approx(4 / 99)  # at weight 100
-    told = plan(spec(), 10.0, runs=0)
-    assert told["guaranteed"]["upToBurstCorrelation"] == 0.0404
-    assert "a correlation of 0.04 between the requests of a look" in text(told)
+    assert burst_correlation(spec(), 10.0) == burst_correlation(spec(), 0.01) == 0.1
+    assert burst_correlation(spec(), 20.0) == pytest.approx(11 / 199)
+    assert burst_correlation(spec(traffic={"mirrorPercent": 1}), 20.0) == pytest.approx(11 / 199)  # at weight 100
+    told = plan(spec(), 20.0, runs=0)
+    assert told["guaranteed"]["upToBurstCorrelation"] == 0.0553
+    assert "a correlation of 0.055 between the requests of a look" in text(told)
 
 
 def test_faults_lie_above_abort() -> None:

@@ -8,11 +8,12 @@ import jsonschema
 import pytest
 
 from kanarya.api.rollout import Analysis, Confidence, Plan, Step
+from kanarya.decision.counts import Attempts, Counts
 from kanarya.decision.judge import Standard
 from kanarya.decision.replay import first_difference
 from kanarya.decision.schema import evidence_schema
 from kanarya.decision.state import State
-from kanarya.decision.streams import is_last
+from kanarya.decision.streams import bases, bases_from_json, bases_json, is_last
 from tests.unit.decision.play import B, Play, Traffic, at_weight, spec
 
 METHOD = {"method": "Sequential", "intervalSeconds": 1, "minSamples": 50}
@@ -173,3 +174,12 @@ def test_good_is_as_sure_as_an_abort_where_nobody_looks_again() -> None:
     assert Standard(analysis, plan, last=True).alphas.good == 0.01
     soaking = Plan(steps=(Step(weight=100),), soak_seconds=60)
     assert [is_last(plan, "Stepping", 0), is_last(soaking, "Stepping", 0), is_last(soaking, "Soaking", 0)] == [True, False, True]
+
+
+def test_of_dense_looks_more_is_assumed_against_a_candidate_than_for_it_and_evidence_says_both() -> None:
+    counts = Counts(candidate_mirror=Attempts(100.0), attempted=100.0, compared=100.0)
+    found = bases({}, {}, counts, Analysis())
+    assert (found["errors/pool"].effect, found["errors/pool"].effect_against) == pytest.approx((5.0, 10.9))
+    assert bases_from_json(bases_json(found, {})) == found
+    earlier = {"errors/pool": {"effect": 3.0, "marks": []}}  # of before there were two
+    assert bases_from_json(earlier)["errors/pool"].effect_against == 3.0

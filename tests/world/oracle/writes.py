@@ -25,9 +25,9 @@ SHARED_SECONDS = 1.0
 FEWEST_BAD = 3
 ADVANCE = 0.95
 """The default of confidence.advance."""
-DOUBT_NATS = 70.0
+DOUBT_NATS = 170.0
 """The most that method Sequential asks for here: ln(1 / alpha) of one of its tests is 9, its choice of alternatives costs up to 5, and after
-an outage of stable, whose failures come in bursts, counts are divided by a design effect of up to 5."""
+an outage of stable, whose failures come in bursts, counts are divided by a design effect of up to 12."""
 BORDER = 1.5
 """When the weight changed in between, the operator has lost a scrape there: a rate near the limit may look different to it."""
 

@@ -10,7 +10,7 @@ from scipy.special import bdtr
 from kanarya.api.rollout import RolloutSpec
 from kanarya.decision.counts import Attempts, Counts, Drift
 from kanarya.decision.judge import Standard, judge, limits_of
-from kanarya.decision.statistics.dispersion import ASSUMED_ICC, HIGHEST, LOWEST, Dispersion, design_effect
+from kanarya.decision.statistics.dispersion import ASSUMED_ICC, HIGHEST_AGAINST, LOWEST, Dispersion, design_effect
 from kanarya.decision.statistics.windows import Ring
 from kanarya.decision.streams import Basis, is_last
 from kanarya.decision.verdict import Kind, Metric
@@ -104,7 +104,7 @@ def _rate(spec: RolloutSpec, rps: float, weight: int, metric: Metric) -> float:
 def burst_correlation(spec: RolloutSpec, rps: float) -> float:
     """Give the correlation of bad events within a look up to which counts are divided by enough: 0.1, less where looks are dense."""
     densest = max(_rate(spec, rps, step.weight, "errors") for step in spec.plan.steps) * spec.analysis.interval_seconds
-    return min(ASSUMED_ICC, (HIGHEST - LOWEST) / (densest - 1)) if densest > 1 else ASSUMED_ICC
+    return min(ASSUMED_ICC, (HIGHEST_AGAINST - LOWEST) / (densest - 1)) if densest > 1 else ASSUMED_ICC
 
 
 @dataclass(frozen=True)
@@ -152,8 +152,8 @@ class _Good:
         counts = Counts(candidate_mirror=attempts, attempted=float(total), compared=float(total), mismatched=float(bad))
         looks = total / self.per_look if self.per_look > 0 else 1.0
         # Stable is taken to be without bursts: what is assumed of them fades with the looks that show none.
-        effect = design_effect(Dispersion(scrapes=looks), self.per_look)
-        basis = Basis(Ring(), effect)
+        known = Dispersion(scrapes=looks)
+        basis = Basis(Ring(), design_effect(known, self.per_look), design_effect(known, self.per_look, HIGHEST_AGAINST))
         bases = {f"{metric}/pool": basis for metric in RATES}
         judged = judge(
             self.standard,

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from kanarya.decision.sequential import Alphas, Judgement, Limits, Stream, alphas, judge_rate
-from kanarya.decision.statistics.dispersion import Dispersion, design_effect
+from kanarya.decision.statistics.dispersion import HIGHEST, HIGHEST_AGAINST, Dispersion, design_effect
 from kanarya.decision.statistics.windows import Ring, Tally
 from kanarya.decision.verdict import Kind
 
@@ -119,8 +119,11 @@ class Step:
     pool_ring: Ring = field(default_factory=Ring)
     live_ring: Ring = field(default_factory=Ring)
 
-    def effect(self, now: Tally, ring: Ring, bursts: Dispersion | None) -> float:
-        return 1.0 if bursts is None else design_effect(bursts, ring.per_look(now))
+    def stream(self, now: Tally, ring: Ring, bursts: Dispersion | None, name: str) -> Stream:
+        if bursts is None:
+            return Stream(now, ring, 1.0, name)
+        effect, against = (design_effect(bursts, ring.per_look(now), highest) for highest in (HIGHEST, HIGHEST_AGAINST))
+        return Stream(now, ring, effect, name, against)
 
     def look(self, seen: Look, bursts: Dispersion | None, elapsed: float) -> Judgement:
         stable = (self.pool.stable_bad + seen.stable_bad, self.pool.stable_total + seen.stable)
@@ -128,8 +131,8 @@ class Step:
         self.pool = Tally(self.pool.bad + bad, self.pool.total + total, *stable)
         self.live = Tally(self.live.bad + seen.live_bad, self.live.total + seen.live, *stable)
         self.at_slo += seen.bad_at_slo
-        pool = Stream(self.pool, self.pool_ring, self.effect(self.pool, self.pool_ring, bursts))
-        live = Stream(self.live, self.live_ring, self.effect(self.live, self.live_ring, bursts), "live alone")
+        pool = self.stream(self.pool, self.pool_ring, bursts, "all attempts")
+        live = self.stream(self.live, self.live_ring, bursts, "live alone")
         judged = judge_rate(
             pool,
             None if self.metric == "match" else live,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kanarya.decision.statistics.dispersion import ASSUMED_ICC, ASSUMED_SCRAPES, Dispersion, design_effect
+from kanarya.decision.statistics.dispersion import ASSUMED_ICC, ASSUMED_SCRAPES, HIGHEST_AGAINST, Dispersion, design_effect
 
 SCRAPES = st.lists(st.tuples(st.integers(0, 50), st.integers(0, 200)), max_size=40)
 
@@ -72,6 +72,11 @@ def test_small_scrapes_bunch_less_and_large_ones_no_more() -> None:
 def test_before_anything_is_learned_some_correlation_is_assumed(per_scrape: float, expected: float) -> None:
     assert design_effect(Dispersion(), per_scrape) == pytest.approx(expected)
     assert design_effect(summed([(7, 10)]), per_scrape) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("per_scrape", "expected"), [(41, 5), (101, 11), (500, 12)])
+def test_before_a_candidate_is_called_bad_more_is_assumed_of_dense_looks(per_scrape: float, expected: float) -> None:
+    assert design_effect(Dispersion(), per_scrape, HIGHEST_AGAINST) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("bad", [0, 10])
