@@ -103,14 +103,16 @@ async def _runs(service: lab.ModelService, kinds: Sequence[Kind], chance: random
                     await asyncio.to_thread(service.release, CANDIDATE, "--fault-control")
                 else:
                     await asyncio.to_thread(service.annotate, names.RETRY, found[-1].run)
-                found.append(await _run(service, weights, kind, number, chance))
+                found.append(await _run(service, weights, kind, number, chance, previous=found[-1].run if found else ""))
                 say(f"run {number} of {len(kinds)}: {json.dumps(found[-1].as_json())}")
     finally:
         await api.close()
     return found
 
 
-async def _run(service: lab.ModelService, weights: RouteWeights, kind: Kind, number: int, chance: random.Random) -> Reaction:
+async def _run(
+    service: lab.ModelService, weights: RouteWeights, kind: Kind, number: int, chance: random.Random, *, previous: str
+) -> Reaction:
     began = time.time()
     await weights.until(lambda: weights.first(service.name, WEIGHT, began) is not None, f"run {number} at weight {WEIGHT}", 180)
     entered = weights.first(service.name, WEIGHT, began) or began
@@ -124,18 +126,29 @@ async def _run(service: lab.ModelService, weights: RouteWeights, kind: Kind, num
     answers = await asyncio.to_thread(service.answers, began)
     matrix = await asyncio.to_thread(_histogram, service.namespace, int(time.time() - began) + 10)
     await _switch(service, {})
-    entry = await asyncio.to_thread(service.wait_outcome, number, 60)
+    entry = await asyncio.to_thread(_ended, service, previous)
     entries = [item for part in await asyncio.to_thread(service.evidence, entry["run"]) for item in part["entries"]]
     step = next(float(item["at"]) for item in entries if item["kind"] == "StepEntered")
+    looks = [(float(looked), float(counted)) for item in entries for looked, counted in item.get("looks", ()) if counted > step]
     decided = next(item for item in entries if item["kind"] == "Decision" and item["decision"] == "Rollback")
-    verdict, effect = float(decided["at"]), float(decided["tests"][f"{kind}/pool"]["effect"])
+    verdict, effect = float(decided["at"]), float(decided["tests"][f"{kind}/pool"]["effectAgainst"])
     ours = [one for one in matrix if one["metric"]["revision"] == entry["run"].rpartition("-")[0]]
-    visible = visible_at(ours, step, replace(RULES[kind], effect=effect))
+    visible = visible_at(ours, step, replace(RULES[kind], effect=effect), looks)
     bad, last = first_bad(answers, CANDIDATE, struck, ABORT_MILLISECONDS), last_sent(answers, CANDIDATE, struck)
     if visible is None or bad is None or last is None:
         raise AssertionError(f"run {number} ({entry['reason']}) was rolled back without {kind} that can be seen: {visible}, {bad}, {last}")
     seen = rate(answers, CANDIDATE, entered + 1, struck)
     return Reaction(kind, str(entry["run"]), bad, visible, verdict, zero, last, seen, round(load, 2))
+
+
+def _ended(service: lab.ModelService, previous: str) -> dict[str, Any]:
+    """Wait for the end of the run after `previous`; gives its history entry. The history keeps ten."""
+
+    def last(status: dict[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = (status.get("history") or [{"run": previous}])[-1]
+        return found
+
+    return last(service.wait(lambda status: last(status)["run"] != previous, f"the end of the run after {previous or 'none'}", 60))
 
 
 async def _switch(service: lab.ModelService, faults: dict[str, float]) -> None:

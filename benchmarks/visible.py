@@ -1,7 +1,8 @@
 """When a breach could first be read from Prometheus. Pure, and on purpose not the operator's own way of counting.
 
-Takes the raw samples of ml-router's histogram for one candidate, and asks for each scrape: do the counts since the step began, up to
-this scrape, prove by method `Sequential` that the rate is above its limit? The formula is the decision's; the counts are not.
+Takes the raw samples of ml-router's histogram for one candidate, and asks for each scrape: would a look at this moment, with all counts
+since the step began, prove by method `Sequential` that the rate is above its limit? The formula is the decision's, and its windows begin
+where the operator looked, as the method says; the counts are not the operator's.
 """
 
 from __future__ import annotations
@@ -35,6 +36,10 @@ class Rule:
     effect: float = 1.0
 
 
+Look = tuple[float, float]
+"""When the operator looked, and the time up to which it counted."""
+
+
 @dataclass
 class Tally:
     """Attempts, and bad ones among them, of live requests and of all."""
@@ -49,8 +54,8 @@ class Tally:
         return Counted(self.live_bad, self.live), Counted(self.pool_bad, self.pool)
 
 
-def visible_at(matrix: Iterable[Mapping[str, Any]], since: float, rule: Rule) -> float | None:
-    """Give the time of the first scrape (epoch seconds) whose counts prove a breach, with a look at every scrape; None when none does.
+def visible_at(matrix: Iterable[Mapping[str, Any]], since: float, rule: Rule, looks: Sequence[Look]) -> float | None:
+    """Give the time of the first scrape (epoch seconds) whose counts prove a breach; None when none does.
 
     Parameters
     ----------
@@ -58,18 +63,29 @@ def visible_at(matrix: Iterable[Mapping[str, Any]], since: float, rule: Rule) ->
         Series of `kanarya_request_duration_seconds_bucket` with `track="candidate"`, as Prometheus answers a range vector.
     since
         When the step began. A router's first scrape after that is what later ones are counted from.
+    looks
+        The operator's looks in this step. Each opens a window for those after it.
     """
-    now: dict[str, Tally] = {}
-    rings = Ring(), Ring()
-    for at, pod, tally in sorted(_scrapes(matrix, since, rule), key=lambda scrape: scrape[0]):
-        now[pod] = tally
-        whole = Tally(*(sum(getattr(one, name) for one in now.values()) for name in ("live", "live_bad", "pool", "pool_bad")))
-        seen = list(zip(whole.streams(), rings, strict=True))
+    scrapes = sorted(_scrapes(matrix, since, rule), key=lambda scrape: scrape[0])
+    for at, _, _ in scrapes:
+        rings = _windows(_counted(scrapes, until) for looked, until in sorted(looks) if looked < at)
+        seen = zip(_counted(scrapes, at), rings, strict=True)
         if any(prove_bad(Stream(counted, ring, rule.effect), rule.limit, rule.alpha).bad for counted, ring in seen):
             return at
-        live, pool = (ring.looked(counted) for counted, ring in seen)
-        rings = live, pool
     return None
+
+
+def _windows(looks: Iterable[tuple[Counted, Counted]]) -> tuple[Ring, Ring]:
+    live, pool = Ring(), Ring()
+    for of_live, of_pool in looks:
+        live, pool = live.looked(of_live), pool.looked(of_pool)
+    return live, pool
+
+
+def _counted(scrapes: Iterable[tuple[float, str, Tally]], until: float) -> tuple[Counted, Counted]:
+    """Add up what each pod had counted at its last scrape up to `until`."""
+    last = {pod: tally for at, pod, tally in scrapes if at <= until}
+    return Tally(*(sum(getattr(one, name) for one in last.values()) for name in ("live", "live_bad", "pool", "pool_bad"))).streams()
 
 
 def _scrapes(matrix: Iterable[Mapping[str, Any]], since: float, rule: Rule) -> list[tuple[float, str, Tally]]:
