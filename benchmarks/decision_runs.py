@@ -27,7 +27,7 @@ BLOCK = 180
 """Looks drawn at a time."""
 LEARNT = {"errors": "errors", "latency": "latency", "match": MATCH_STAGE}
 """Where a run keeps what the looks of the step under way show of each metric's bursts."""
-SCRAPES = {"errors": ("stable_errors", "stable"), "latency": ("stable_slowest", "stable"), "match": ("mismatched", "compared")}
+SCRAPES = {"errors": ("stable_errors", "stable"), "latency": ("stable_slow", "stable"), "match": ("mismatched", "compared")}
 """What they show it by: bad events and requests of a look."""
 
 

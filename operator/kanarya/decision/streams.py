@@ -83,7 +83,8 @@ def looked(rings: Rings, counts: Counts, analysis: Analysis) -> dict[str, Ring]:
 def learned(bursts: Bursts, seen: Counts, analysis: Analysis) -> dict[str, Dispersion]:
     """Give the bursts after a look that has `seen` these increments: stable's for errors and latency, the candidate's for match."""
     stable = seen.stable
-    slow = stable.known_slower(analysis.latency.abort_milliseconds)
+    # Of those slower than abort stable has few, by which nobody sees how slow requests bunch.
+    slow = stable.known_slower(analysis.latency.slo_milliseconds)
     news = {
         "errors": (stable.errors, stable.requests),
         "latency": (slow, stable.timed_requests),

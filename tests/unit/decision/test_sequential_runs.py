@@ -13,7 +13,7 @@ from kanarya.decision.judge import Standard
 from kanarya.decision.replay import first_difference
 from kanarya.decision.schema import evidence_schema
 from kanarya.decision.state import State
-from kanarya.decision.streams import bases, bases_from_json, bases_json, is_last
+from kanarya.decision.streams import bases, bases_from_json, bases_json, is_last, learned
 from tests.unit.decision.play import B, Play, Traffic, at_weight, spec
 
 METHOD = {"method": "Sequential", "intervalSeconds": 1, "minSamples": 50}
@@ -183,3 +183,9 @@ def test_of_dense_looks_more_is_assumed_against_a_candidate_than_for_it_and_evid
     assert bases_from_json(bases_json(found, {})) == found
     earlier = {"errors/pool": {"effect": 3.0, "marks": []}}  # of before there were two
     assert bases_from_json(earlier)["errors/pool"].effect_against == 3.0
+
+
+def test_how_slow_requests_bunch_is_learned_from_all_that_are_slower_than_slo() -> None:
+    stable = Attempts(100.0, 0.0, {"80": 30.0, "120": 1.0})
+    bursts = learned({}, Counts(stable=stable), spec().analysis)
+    assert (bursts["latency"].bad, bursts["latency"].total) == (30.0, 100.0)
