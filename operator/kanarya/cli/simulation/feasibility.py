@@ -10,7 +10,7 @@ from scipy.special import bdtr
 from kanarya.api.rollout import RolloutSpec
 from kanarya.decision.counts import Attempts, Counts, Drift
 from kanarya.decision.judge import Standard, judge, limits_of
-from kanarya.decision.statistics.dispersion import ASSUMED_ICC, HIGHEST_AGAINST, LOWEST, Dispersion, design_effect
+from kanarya.decision.statistics.dispersion import ASSUMED_ICC, HIGHEST, HIGHEST_AGAINST, LOWEST, Dispersion, design_effect
 from kanarya.decision.statistics.windows import Ring
 from kanarya.decision.streams import Basis, is_last
 from kanarya.decision.verdict import Kind, Metric
@@ -101,10 +101,14 @@ def _rate(spec: RolloutSpec, rps: float, weight: int, metric: Metric) -> float:
     return rps * (mirrored if metric == "match" else share + (1 - share) * mirrored)
 
 
-def burst_correlation(spec: RolloutSpec, rps: float) -> float:
-    """Give the correlation of bad events within a look up to which counts are divided by enough: 0.1, less where looks are dense."""
+def burst_correlations(spec: RolloutSpec, rps: float) -> tuple[float, float]:
+    """Give the correlations of bad events within a look up to which counts are divided by enough: 0.1, less where looks are dense.
+
+    The first is for what speaks against a candidate, so that good ones stay, the second for what speaks for it.
+    """
     densest = max(_rate(spec, rps, step.weight, "errors") for step in spec.plan.steps) * spec.analysis.interval_seconds
-    return min(ASSUMED_ICC, (HIGHEST_AGAINST - LOWEST) / (densest - 1)) if densest > 1 else ASSUMED_ICC
+    against, speaking_for = (min(ASSUMED_ICC, (highest - LOWEST) / max(densest - 1, LOWEST)) for highest in (HIGHEST_AGAINST, HIGHEST))
+    return against, speaking_for
 
 
 @dataclass(frozen=True)
