@@ -145,11 +145,12 @@ class _Stage:
             parts = ("pool",) if metric == "match" else ("pool", "live")
             for part in parts:
                 kind, bad = "match" if metric == "match" else part, column(self.sums, f"{metric}/{part}")
-                effect, against = (learned.effects(per_look[kind], highest) for highest in (HIGHEST, HIGHEST_AGAINST))
-                share, counts = alphas.bad / len(parts), (bad, requests[kind])
+                against, counts = learned.effects(per_look[kind], HIGHEST_AGAINST), (bad, requests[kind])
+                share = alphas.bad / len(parts)
                 flagged |= self.windows[kind].may_be_bad(looks, counts, against, abort=limits.abort, alpha=share)
                 if part == "pool":
                     at_slo = column(self.sums, "latency/slo") if metric == "latency" else bad
+                    effect = learned.effects(per_look[kind], HIGHEST)
                     held |= within(at_slo[here], requests[kind][here], against, limits)
                     some = np.flatnonzero(may_go & ~within(at_slo[here], requests[kind][here], effect, limits))
                     may_go[:] = False

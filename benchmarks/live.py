@@ -126,7 +126,7 @@ async def _run(
     answers = await asyncio.to_thread(service.answers, began)
     matrix = await asyncio.to_thread(_histogram, service.namespace, int(time.time() - began) + 10)
     await _switch(service, {})
-    entry = await asyncio.to_thread(_ended, service, previous)
+    entry = await asyncio.to_thread(service.wait_outcome_after, previous, 60)
     entries = [item for part in await asyncio.to_thread(service.evidence, entry["run"]) for item in part["entries"]]
     step = next(float(item["at"]) for item in entries if item["kind"] == "StepEntered")
     looks = [(float(looked), float(counted)) for item in entries for looked, counted in item.get("looks", ()) if counted > step]
@@ -139,16 +139,6 @@ async def _run(
         raise AssertionError(f"run {number} ({entry['reason']}) was rolled back without {kind} that can be seen: {visible}, {bad}, {last}")
     seen = rate(answers, CANDIDATE, entered + 1, struck)
     return Reaction(kind, str(entry["run"]), bad, visible, verdict, zero, last, seen, round(load, 2))
-
-
-def _ended(service: lab.ModelService, previous: str) -> dict[str, Any]:
-    """Wait for the end of the run after `previous`; gives its history entry. The history keeps ten."""
-
-    def last(status: dict[str, Any]) -> dict[str, Any]:
-        found: dict[str, Any] = (status.get("history") or [{"run": previous}])[-1]
-        return found
-
-    return last(service.wait(lambda status: last(status)["run"] != previous, f"the end of the run after {previous or 'none'}", 60))
 
 
 async def _switch(service: lab.ModelService, faults: dict[str, float]) -> None:

@@ -66,9 +66,9 @@ def visible_at(matrix: Iterable[Mapping[str, Any]], since: float, rule: Rule, lo
     looks
         The operator's looks in this step. Each opens a window for those after it.
     """
-    scrapes = sorted(_scrapes(matrix, since, rule), key=lambda scrape: scrape[0])
+    scrapes, looks = sorted(_scrapes(matrix, since, rule), key=lambda scrape: scrape[0]), sorted(looks)
     for at, _, _ in scrapes:
-        rings = _windows(_counted(scrapes, until) for looked, until in sorted(looks) if looked < at)
+        rings = _windows(_counted(scrapes, until) for looked, until in looks if looked < at)
         seen = zip(_counted(scrapes, at), rings, strict=True)
         if any(prove_bad(Stream(counted, ring, rule.effect), rule.limit, rule.alpha).bad for counted, ring in seen):
             return at

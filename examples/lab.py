@@ -297,10 +297,19 @@ class ModelService:
         return self.wait(lambda status: (status.get("run") or {}).get("weight") == weight, f"weight {weight}", seconds)
 
     def wait_outcome(self, number: int = 1, seconds: float = 240) -> dict[str, Any]:
-        """Wait until the run of this number, counted from 1, has ended; gives its history entry."""
+        """Wait until the run of this number, 1 to 10, has ended; gives its history entry. The history keeps ten."""
         status = self.wait(lambda status: len(status.get("history") or []) >= number, f"the end of run {number}", seconds)
         entry: dict[str, Any] = status["history"][number - 1]
         return entry
+
+    def wait_outcome_after(self, run: str, seconds: float = 240) -> dict[str, Any]:
+        """Wait until the run that follows this one, or the first when it is empty, has ended; gives its history entry."""
+
+        def last(status: dict[str, Any]) -> dict[str, Any]:
+            entry: dict[str, Any] = (status.get("history") or [{"run": run}])[-1]
+            return entry
+
+        return last(self.wait(lambda status: last(status)["run"] != run, f"the end of the run after {run or 'none'}", seconds))
 
 
 def cluster_environment() -> None:

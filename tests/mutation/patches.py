@@ -75,8 +75,8 @@ PATCHES = (
     Patch(
         "one burst of a dense look is a fault",
         "decision/streams.py",
-        "design_effect(known, per_look, HIGHEST_AGAINST))",
-        "design_effect(known, per_look))",
+        "design_effect(bursts, per_look, HIGHEST_AGAINST))",
+        "design_effect(bursts, per_look))",
         "decision/test_sequential_runs.py::test_of_dense_looks_more_is_assumed_against_a_candidate_than_for_it_and_evidence_says_both",
     ),
     Patch(

@@ -22,6 +22,8 @@ SETTLED_SLACK_SECONDS = 0.05
 class Memory:
     """What the process remembers of one rollout between passes. Losing it costs nothing but a few reads."""
 
+    looked: tuple[float, float]
+    """When the last pass looked, or the process began, by the clock and by one that is never set."""
     alone: tuple[str, float] = ("", 0.0)
     plan: Plan | None = None
     state: State | None = None
@@ -34,8 +36,6 @@ class Memory:
     rolling_since: float | None = None
     newest: float | None = None
     told_at: float = 0.0
-    looked: tuple[float, float] | None = None
-    """When the last pass looked, by the clock and by one that is never set."""
     lowering: bool = False
     """A lower weight was being written and there was no answer: it may have come any time since."""
     problem: str = ""

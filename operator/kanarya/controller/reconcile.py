@@ -99,7 +99,7 @@ class Reconciler:
 
     async def _pass(self, key: Key) -> float | None:
         namespace, name = key
-        memory = self._memories.setdefault(key, Memory(changed=self._clock()))
+        memory = self._memories.setdefault(key, Memory(looked=self._booted, changed=self._clock()))
         await self._overdue_rollback(memory)
         async with self._turns.take(patience(memory)):
             rollout = await self._api.get(ROLLOUTS, namespace, name)
@@ -233,8 +233,7 @@ class Reconciler:
     def _begun(self, memory: Memory, state: State) -> State:
         """Let nothing that was noted wait for a clock that was set back, nor seem older because it was set forward."""
         now, steady = self._clock(), self._steady()
-        before = memory.looked or self._booted
-        stepped = (now - before[0]) - (steady - before[1])
+        stepped = (now - memory.looked[0]) - (steady - memory.looked[1])
         memory.looked = now, steady
         if stepped > CLOCK_STEP_SECONDS:
             state = set_forward(state, now, stepped)

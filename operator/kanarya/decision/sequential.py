@@ -25,7 +25,7 @@ begin again (history lost, weight restored) spends its share again.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from math import log
 
@@ -339,8 +339,8 @@ class _Seen:
 
     def possibly(self, bad_at_slo: float, bad: float) -> _Seen:
         """Give the same requests with all that may be bad."""
-        bad_at_slo, bad = (min(max(seen, known), self.total) for seen, known in ((bad_at_slo, self.bad_at_slo), (bad, self.bad)))
-        return replace(self, bad_at_slo=bad_at_slo, bad=bad)
+        bad_at_slo, bad = max(bad_at_slo, self.bad_at_slo), max(bad, self.bad)
+        return _Seen(min(bad_at_slo, self.total), min(bad, self.total), self.total, self.effect, self.against)
 
     def above_slo(self, limits: Limits) -> bool:
         return self._above(self.bad_at_slo, limits.slo, SHOWN, self.against)
@@ -371,7 +371,7 @@ class _Seen:
         def grown(bad: float) -> float:
             return bad + more * min(1.0, (bad + IMAGINED_BAD) / (self.total + imagined))
 
-        return replace(self, bad_at_slo=grown(self.bad_at_slo), bad=grown(self.bad), total=total)
+        return _Seen(grown(self.bad_at_slo), grown(self.bad), total, self.effect, self.against)
 
 
 def _needed(seen: _Seen, limits: Limits, alphas: Alphas, tests: int) -> float:

@@ -39,6 +39,11 @@ class Basis:
     effect: float = 1.0
     effect_against: float = 1.0
 
+    @classmethod
+    def of(cls, ring: Ring, bursts: Dispersion, per_look: float) -> Basis:
+        """Give the basis of a stream with so many requests a look."""
+        return cls(ring, design_effect(bursts, per_look), design_effect(bursts, per_look, HIGHEST_AGAINST))
+
 
 Bases = Mapping[str, Basis]
 
@@ -70,8 +75,7 @@ def bases(rings: Rings, bursts: Bursts, counts: Counts, analysis: Analysis) -> d
     for stream, tally in tallies(counts, analysis).items():
         ring = rings.get(stream, Ring())
         known = bursts.get(stream.partition("/")[0], Dispersion())
-        per_look = ring.per_look(tally)
-        found[stream] = Basis(ring, design_effect(known, per_look), design_effect(known, per_look, HIGHEST_AGAINST))
+        found[stream] = Basis.of(ring, known, ring.per_look(tally))
     return found
 
 

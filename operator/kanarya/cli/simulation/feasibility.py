@@ -10,7 +10,7 @@ from scipy.special import bdtr
 from kanarya.api.rollout import RolloutSpec
 from kanarya.decision.counts import Attempts, Counts, Drift
 from kanarya.decision.judge import Standard, judge, limits_of
-from kanarya.decision.statistics.dispersion import ASSUMED_ICC, HIGHEST, HIGHEST_AGAINST, LOWEST, Dispersion, design_effect
+from kanarya.decision.statistics.dispersion import ASSUMED_ICC, HIGHEST, HIGHEST_AGAINST, LOWEST, Dispersion
 from kanarya.decision.statistics.windows import Ring
 from kanarya.decision.streams import Basis, is_last
 from kanarya.decision.verdict import Kind, Metric
@@ -156,8 +156,7 @@ class _Good:
         counts = Counts(candidate_mirror=attempts, attempted=float(total), compared=float(total), mismatched=float(bad))
         looks = total / self.per_look if self.per_look > 0 else 1.0
         # Stable is taken to be without bursts: what is assumed of them fades with the looks that show none.
-        known = Dispersion(scrapes=looks)
-        basis = Basis(Ring(), design_effect(known, self.per_look), design_effect(known, self.per_look, HIGHEST_AGAINST))
+        basis = Basis.of(Ring(), Dispersion(scrapes=looks), self.per_look)
         bases = {f"{metric}/pool": basis for metric in RATES}
         judged = judge(
             self.standard,
