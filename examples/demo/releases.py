@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from examples import lab
 from examples.demo.screen import screen
 from examples.demo.stages import StageFailed, Stages
-from examples.demo.text import Harm, failed, harm
+from examples.demo.text import Harm, harm
 from examples.demo.watching import Weights, follow, look
 
 VERIFY_SECONDS = 90.0
@@ -72,7 +72,7 @@ def release(service: lab.ModelService, stages: Stages, version: str, faults: Seq
         reason=str(entry["reason"]),
         seconds=seconds,
         highest=max((weight for _, weight in seen), default=0),
-        errors=failed(service.stats()) - failed(before),
+        errors=int(service.stats()["error_count"]) - int(before["error_count"]),
         harm=harm(service.answers(started), version, seen),
     )
 

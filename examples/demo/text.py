@@ -54,12 +54,6 @@ def clock(seconds: float) -> str:
     return f"{whole // 60:2d}:{whole % 60:02d}"
 
 
-def failed(stats: Mapping[str, Any]) -> int:
-    """Count what went wrong for clients: no answer, a 5xx, or any other answer that is no 200."""
-    refused = sum(count for status, count in (stats.get("by_status") or {}).items() if status != "200" and int(status) < 500)
-    return int(stats.get("error_count", 0)) + int(refused)
-
-
 def clients(stats: Mapping[str, Any]) -> str:
     """Say in one line what the clients saw."""
     if not stats:
@@ -67,7 +61,7 @@ def clients(stats: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{version} {seen['count']:.0f}" for version, seen in sorted((stats.get("by_version") or {}).items()))
     slow = (stats.get("latency_ms") or {}).get("p95")
     tail = "" if slow is None else f"   p95 {slow:.0f} ms"
-    return f"clients   {stats.get('answered', 0)} answered, {failed(stats)} errors   by version: {versions or '-'}{tail}"
+    return f"clients   {stats.get('answered', 0)} answered, {stats.get('error_count', 0)} errors   by version: {versions or '-'}{tail}"
 
 
 def frame(look: Look, now: float) -> str:
@@ -86,9 +80,9 @@ def brief(look: Look) -> tuple[str, str]:
     words += [f"{metric} {verdicts[metric]['verdict']}" for metric in ordered(verdicts)]
     words.append(str(look.live.get("reason") or status.get("reason") or ""))
     stats = look.stats
-    seen = f"{stats.get('answered', 0)} answered, {failed(stats)} errors" if stats else "no word of the load"
+    seen = f"{stats.get('answered', 0)} answered, {stats.get('error_count', 0)} errors" if stats else "no word of the load"
     line = "  ".join(word for word in words if word)
-    return f"{line}  |  {seen}", f"{line}{failed(stats)}"
+    return f"{line}  |  {seen}", f"{line}{stats.get('error_count', 0)}"
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

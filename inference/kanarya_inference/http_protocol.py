@@ -98,7 +98,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """Feed the parser, and see whether a head has become too long or is not complete yet."""
         if self.transport.is_closing():
             return  # what comes after a refusal is not for us to read
-        self._began = False
+        before, self._began = self._place, False
         self._head_bytes += len(data)
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
@@ -109,8 +109,8 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         if self._place == "head" and self._head_bytes > HEAD_LIMIT:
             self._refuse(_TOO_LARGE)
-        elif self._place == "head" or (self._place == "between" and not self._began):
-            self._arm()
+        elif self._place == "head" or (before == self._place == "between" and not self._began):
+            self._arm()  # a line break before a head would else keep the connection for ever
 
     def _parse(self, data: bytes) -> None:
         while data:
@@ -197,8 +197,11 @@ class GuardedProtocol(HttpToolsProtocol):
         cycle: Any = self.cycle
         if cycle is not None and not cycle.response_complete:
             self._arm()  # an earlier request of this connection is being answered
-        else:
+        elif self._place == "head":
             self._refuse(_TOO_SLOW)
+        else:
+            # Nothing was asked: a client about to ask would take what we say for the answer.
+            self.transport.close()
 
     def _refuse(self, answer: bytes) -> None:
         cycle: Any = self.cycle

@@ -80,16 +80,16 @@ class LoadStats:
         self.errors.append({"time": self.clock(), "kind": kind, "message": message[:300]})
 
     def answer(self, status: int, headers: Mapping[str, str], body: bytes, milliseconds: float) -> None:
-        """Count one whole answer; a 5xx is an error, and so is a 200 that is no prediction."""
+        """Count one whole answer; any that is no 200 is an error, and so is a 200 that is no prediction."""
         now = self.clock()
         self.answered += 1
         self.by_status[str(status)] += 1
         self._latencies[math.ceil(math.log(max(milliseconds, 0.001)) / _STEP)] += 1
         self._slowest = max(self._slowest, milliseconds)
         version, sentence = _read_answer(body)
-        if status >= 500:
+        if status != 200:
             self.error(f"status_{status}", sentence or "")
-        elif status == 200 and version is None:
+        elif version is None:
             self.error("bad_answer", "a 200 without model_version")
         version = version or headers.get("x-model-version")
         track = headers.get("x-kanarya-track")

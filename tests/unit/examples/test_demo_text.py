@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 
-from examples.demo.text import Harm, Look, basis, brief, clients, clock, failed, frame, harm, table
+from examples.demo.text import Harm, Look, basis, brief, clients, clock, frame, harm, table
 
 STATS = {
     "answered": 120,
-    "error_count": 2,
-    "by_status": {"200": 115, "500": 2, "404": 3},
+    "error_count": 5,
     "by_version": {"v1.8.1": {"count": 20}, "v1.8.0": {"count": 95}},
     "latency_ms": {"p95": 12.6},
 }
@@ -29,11 +28,6 @@ def look(stats: dict[str, Any] | None = None, **live: Any) -> Look:
 @pytest.mark.parametrize(("seconds", "text"), [(0, " 0:00"), (65.9, " 1:05"), (3600, "60:00"), (-1, " 0:00")])
 def test_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text
-
-
-def test_every_answer_that_is_no_200_is_an_error_once() -> None:
-    assert failed(STATS) == 5
-    assert failed({}) == 0
 
 
 def test_clients_in_one_line() -> None:

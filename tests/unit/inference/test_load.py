@@ -186,6 +186,14 @@ async def test_control_server_reports_and_resets(baseline: Path) -> None:
             await runner.cleanup()
 
 
+@pytest.mark.parametrize("status", [204, 302, 408, 429, 500])
+def test_an_answer_that_is_no_200_is_an_error(status: int) -> None:
+    stats = LoadStats()
+    stats.answer(status, {}, b'{"error": "try later"}', 1.0)
+    assert (stats.answered, stats.error_count, stats.by_status) == (1, 1, {str(status): 1})
+    assert (stats.errors[0]["kind"], stats.errors[0]["message"]) == (f"status_{status}", "try later")
+
+
 def test_only_the_last_errors_and_answers_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load, "KEPT_ANSWERS", 10)
     stats = LoadStats(clock=lambda: 5.0)

@@ -86,11 +86,35 @@ async def test_a_long_path_and_long_headers_below_the_limit_go_through(rig: Star
     assert statuses(await exchange(router, *(head[i : i + 100] for i in range(0, len(head), 100)))) == [200]
 
 
-@pytest.mark.parametrize("begun", [b"", b"POST /ml", PREDICT + b"X-Slow: a", b"\r\n\r\n"], ids=["silent", "line", "header", "line breaks"])
+@pytest.mark.parametrize("begun", [b"POST /ml", PREDICT + b"X-Slow: a"], ids=["line", "header"])
 async def test_a_head_that_does_not_come_ends_the_connection(rig: Start, monkeypatch: pytest.MonkeyPatch, begun: bytes) -> None:
     monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.2)
     router = await rig()
     assert statuses(await exchange(router, begun)) == [408]
+
+
+@pytest.mark.parametrize("before", [b"", b"\r\n\r\n"], ids=["silent", "line breaks"])
+async def test_a_connection_without_a_request_ends_without_an_answer(rig: Start, monkeypatch: pytest.MonkeyPatch, before: bytes) -> None:
+    # A client that sends its first request just then would take a 408 for the answer to it.
+    monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.2)
+    router = await rig()
+    reader, writer = await asyncio.open_connection("127.0.0.1", router.port)
+    writer.write(before)
+    assert await asyncio.wait_for(reader.read(), 3) == b""
+    writer.close()
+
+
+async def test_a_body_that_comes_after_its_head_leaves_the_connection_open(rig: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.2)
+    router = await rig()
+    reader, writer = await asyncio.open_connection("127.0.0.1", router.port)
+    for _ in range(2):
+        writer.write(PREDICT + b"Content-Length: 2\r\n\r\n")
+        await asyncio.sleep(0.05)
+        writer.write(b"{}")
+        assert statuses(await _until_silent(reader, 0.6)) == [200]
+    assert not reader.at_eof()
+    writer.close()
 
 
 async def test_a_second_head_that_does_not_come_ends_the_connection(rig: Start, monkeypatch: pytest.MonkeyPatch) -> None:
