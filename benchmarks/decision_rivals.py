@@ -15,7 +15,7 @@ from numpy.random import Generator, Philox, SeedSequence
 
 from kanarya.cli.simulation.summary import percent
 from kanarya.decision.sequential import Stream, alphas, prove_bad
-from kanarya.decision.statistics.dispersion import HIGHEST_AGAINST, Dispersion, design_effect
+from kanarya.decision.statistics.dispersion import Dispersion, design_effect
 from kanarya.decision.statistics.windows import Ring, Tally
 
 SLO, ABORT = 0.01, 0.02
@@ -68,7 +68,7 @@ class Ours:
         evidence, seen = [], []
         for (bad, more), (stable_bad, stable_more) in zip(counts, stable, strict=True):
             now = Tally(now.bad + bad, now.total + more, now.stable_bad + stable_bad, now.stable_total + stable_more)
-            effect = design_effect(bursts, ring.per_look(now), HIGHEST_AGAINST)
+            effect = design_effect(bursts, ring.per_look(now))
             evidence.append(prove_bad(Stream(now, ring, effect), ABORT, exp(-EAGER)).log_e)
             seen.append(now.total)
             if evidence[-1] > ENOUGH:

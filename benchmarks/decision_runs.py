@@ -20,7 +20,7 @@ from kanarya.decision.counts import Reading
 from kanarya.decision.judge import Standard, limits_of
 from kanarya.decision.passage import Answer, Course, Passage
 from kanarya.decision.state import Run
-from kanarya.decision.statistics.dispersion import HIGHEST, HIGHEST_AGAINST, Dispersion
+from kanarya.decision.statistics.dispersion import Dispersion
 from kanarya.decision.streams import MATCH_STAGE, STREAMS, is_last
 
 BLOCK = 180
@@ -145,14 +145,14 @@ class _Stage:
             parts = ("pool",) if metric == "match" else ("pool", "live")
             for part in parts:
                 kind, bad = "match" if metric == "match" else part, column(self.sums, f"{metric}/{part}")
-                against, counts = learned.effects(per_look[kind], HIGHEST_AGAINST), (bad, requests[kind])
+                effect, counts = learned.effects(per_look[kind]), (bad, requests[kind])
                 share = alphas.bad / len(parts)
-                flagged |= self.windows[kind].may_be_bad(looks, counts, against, abort=limits.abort, alpha=share)
+                flagged |= self.windows[kind].may_be_bad(looks, counts, effect, abort=limits.abort, alpha=share)
                 if part == "pool":
                     at_slo = column(self.sums, "latency/slo") if metric == "latency" else bad
-                    effect = learned.effects(per_look[kind], HIGHEST)
-                    held |= within(at_slo[here], requests[kind][here], against, limits)
-                    some = np.flatnonzero(may_go & ~within(at_slo[here], requests[kind][here], effect, limits))
+                    above = within(at_slo[here], requests[kind][here], effect, limits)
+                    held |= above
+                    some = np.flatnonzero(may_go & ~above)
                     may_go[:] = False
                     may_go[some] = good(bad[here][some], requests[kind][here][some], effect[some], limits, alphas.good)
         self.flagged = np.concatenate([self.flagged, flagged | may_go])

@@ -19,7 +19,7 @@ from scipy.special import betainc, betaincc, betaln, xlogy
 from benchmarks.decision_traffic import FIELDS
 from kanarya.decision.sequential import FEWEST_BAD, SHOWN, Limits
 from kanarya.decision.statistics.anytime import JEFFREYS, Prior, informative
-from kanarya.decision.statistics.dispersion import ASSUMED_ICC, ASSUMED_SCRAPES, LOWEST
+from kanarya.decision.statistics.dispersion import ASSUMED_ICC, ASSUMED_SCRAPES, HIGHEST, LOWEST
 from kanarya.decision.statistics.windows import APART, CAPACITY, Mark, Ring, Tally
 
 MARGIN = 1e-9
@@ -146,16 +146,16 @@ class Learned:
             per_scrape = total / scrapes
         return cls(np.where((scrapes >= 2) & (rate > 0) & (rate < 1), excess, 0.0), per_scrape, np.maximum(scrapes - 1, 0.0))
 
-    def effects(self, per_look: np.ndarray, highest: float) -> np.ndarray:
+    def effects(self, per_look: np.ndarray) -> np.ndarray:
         """Give the design effect of each look; see `dispersion.design_effect`."""
         more = np.maximum(per_look - 1, 0.0)
         with np.errstate(divide="ignore", invalid="ignore"):
             bunch = np.where(self.per_scrape > 1, np.minimum(1.0, more / (self.per_scrape - 1)), 1.0)
-        assumed = np.minimum(more * ASSUMED_ICC, highest - LOWEST)
+        assumed = np.minimum(more * ASSUMED_ICC, HIGHEST - LOWEST)
         shown = self.excess * bunch
         weight = self.weight / np.maximum(LOWEST + shown, LOWEST) ** 2
         excess = (assumed * ASSUMED_SCRAPES + shown * weight) / (ASSUMED_SCRAPES + weight)
-        found: np.ndarray = np.minimum(np.maximum(LOWEST + excess, LOWEST), highest)
+        found: np.ndarray = np.minimum(np.maximum(LOWEST + excess, LOWEST), HIGHEST)
         return found
 
 

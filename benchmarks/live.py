@@ -131,7 +131,7 @@ async def _run(
     step = next(float(item["at"]) for item in entries if item["kind"] == "StepEntered")
     looks = [(float(looked), float(counted)) for item in entries for looked, counted in item.get("looks", ()) if counted > step]
     decided = next(item for item in entries if item["kind"] == "Decision" and item["decision"] == "Rollback")
-    verdict, effect = float(decided["at"]), float(decided["tests"][f"{kind}/pool"]["effectAgainst"])
+    verdict, effect = float(decided["at"]), float(decided["tests"][f"{kind}/pool"]["effect"])
     ours = [one for one in matrix if one["metric"]["revision"] == entry["run"].rpartition("-")[0]]
     visible = visible_at(ours, step, replace(RULES[kind], effect=effect), looks)
     bad, last = first_bad(answers, CANDIDATE, struck, ABORT_MILLISECONDS), last_sent(answers, CANDIDATE, struck)

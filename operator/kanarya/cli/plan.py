@@ -15,7 +15,7 @@ from kanarya.api.rollout import RolloutSpec
 from kanarya.cli.rollout_file import read_named, without_metrics
 from kanarya.cli.simulate import natural, positive
 from kanarya.cli.simulation.drift_needs import FEATURES, REFERENCE_ROWS, drift_need
-from kanarya.cli.simulation.feasibility import MOST, SURE, Need, burst_correlations, needs
+from kanarya.cli.simulation.feasibility import MOST, SURE, Need, burst_correlation, needs
 from kanarya.cli.simulation.planning import outlook, work
 from kanarya.cli.simulation.show import progress, table
 from kanarya.cli.simulation.summary import duration, percent
@@ -115,13 +115,11 @@ def _guaranteed(spec: RolloutSpec, rps: float) -> dict[str, Any] | None:
     confidence = spec.analysis.confidence
     if spec.analysis.method != "Sequential":
         return None
-    good, bad = burst_correlations(spec, rps)
     return {
         "rolledBackWithNoRateAboveAbort": round(1 - confidence.abort, 12),
         "advancedPerStepWithARateAtAbort": round(1 - confidence.advance, 12),
         "promotedWithARateAtAbortInTheLastStep": round(1 - max(confidence.advance, confidence.abort), 12),
-        "upToBurstCorrelation": round(good, 4),
-        "ofBadCandidatesUpToBurstCorrelation": round(bad, 4),
+        "upToBurstCorrelation": round(burst_correlation(spec, rps), 4),
     }
 
 
@@ -134,12 +132,12 @@ def text(told: dict[str, Any]) -> str:
         parts.append(_drift(told["drift"]))
     bounds = told["guaranteed"]
     if bounds:
-        *chances, good, bad = bounds.values()
+        *chances, correlation = bounds.values()
         back, advanced, promoted = map(percent, chances)
         parts.append(
             f"Guaranteed: rolled back as Bad though no rate is above abort: at most {back} of runs. A step passed with a rate at abort: at "
-            f"most {advanced}, the last stage {promoted}. Bursts are allowed for up to a correlation of {good:.2g} between the "
-            f"requests of a look; stronger ones take back good candidates more often, and above {bad:.2g} bad ones pass more often.\n"
+            f"most {advanced}, the last stage {promoted}. Bursts are allowed for up to a correlation of {correlation:.2g} between the "
+            "requests of a look; stronger ones take back good candidates, and let bad ones pass, more often.\n"
         )
     else:
         parts.append("Method Threshold guarantees nothing: it compares points with limits.\n")

@@ -116,7 +116,7 @@ def judge_custom(
         if analysis.method == "Sequential":
             stream = f"{metric.name}/{CUSTOM}"
             basis = bases.get(stream, Basis())
-            pool = Stream(Tally(bad, total), basis.ring, basis.effect, "all events", basis.effect_against)
+            pool = Stream(Tally(bad, total), basis.ring, basis.effect, "all events")
             limits = Limits(metric.slo, metric.abort, "Ratio")
             found = sequential.judge_rate(pool, None, bad_at_slo=bad, limits=limits, alphas=alphas, elapsed=elapsed)
             verdicts[metric.name] = found.verdict

@@ -154,7 +154,7 @@ def _sequential(
 
     def stream(name: str, said: str) -> Stream:
         basis = bases.get(name, Basis())
-        return Stream(seen[name], basis.ring, basis.effect, said, basis.effect_against)
+        return Stream(seen[name], basis.ring, basis.effect, said)
 
     latency, candidate = standard.analysis.latency, counts.candidate
     at_slo = {"latency": candidate.known_slower(latency.slo_milliseconds)}

@@ -105,7 +105,6 @@ _JUDGED: dict[str, Any] = {
             "required": ["effect", "marks"],
             "properties": {
                 "effect": {"type": "number", "minimum": 1},
-                "effectAgainst": {"type": "number", "minimum": 1},
                 "marks": {"type": "array", "items": {"type": "array", "items": _COUNT, "minItems": 5, "maxItems": 5}},
             },
             "additionalProperties": False,
@@ -113,8 +112,8 @@ _JUDGED: dict[str, Any] = {
     },
 }
 """With the looks since the entry before, each as its time and the time up to which samples were counted; with the bucket edges used where a
-threshold has none; and in `tests` what method `Sequential` rests on besides counts: by stream the design effects (only
-one where there is no `effectAgainst`) and the windows that hold evidence."""
+threshold has none; and in `tests` what method `Sequential` rests on besides counts: by stream the design effect and the windows that hold
+evidence."""
 _KINDS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "RunStarted": (
         {

@@ -84,21 +84,12 @@ class Limits:
 
 @dataclass(frozen=True)
 class Stream:
-    """Counts of one test since the step began, bad against abort; the windows opened before this look; the design effect.
-
-    `effect_against` is the one for what speaks against the candidate, when that is another.
-    """
+    """Counts of one test since the step began, bad against abort; the windows opened before this look; the design effect."""
 
     now: Tally
     ring: Ring
     effect: float = 1.0
     name: str = "all attempts"
-    effect_against: float | None = None
-
-    @property
-    def against(self) -> float:
-        """By what the counts are divided that speak against the candidate."""
-        return self.effect if self.effect_against is None else self.effect_against
 
 
 @dataclass(frozen=True)
@@ -182,7 +173,7 @@ def judge_rate(
     if any(proof.excused for proof in proofs.values()):
         return Judgement(_put_off(pool, limits), proofs, excused=True)
     now = pool.now.since(Tally())
-    known = _Seen(min(bad_at_slo, now.total), now.bad, now.total, pool.effect, pool.against)
+    known = _Seen(min(bad_at_slo, now.total), now.bad, now.total, pool.effect)
     possible = known if at_most is None else known.possibly(*at_most)
     tests = len(streams) if forecast else None
     return Judgement(_not_bad(known, possible, limits, alphas, tests=tests, elapsed=elapsed), proofs, excused=False)
@@ -194,12 +185,12 @@ def prove_bad(stream: Stream, abort: float, alpha: float) -> Proof:
     worth = spans(stream.now, stream.ring, fewest=FEWEST_BAD, above=abort)
     storm = storm_since(stream, abort) if worth else None
     needed = -log(alpha)
-    most = _log_e_at_most(worth, stream.against, abort)
+    most = _log_e_at_most(worth, stream.effect, abort)
     if most < needed:
         return Proof(most, needed, most, tuple(worth), storm)
     found: list[tuple[Span, float, float]] = []
     for span in worth:
-        carried = span.counts.divided(stream.against)
+        carried = span.counts.divided(stream.effect)
         plain = _both_priors(log_e_above, carried.bad, carried.total, abort)
         fair = min(plain, judged_against_stable(carried)) if _is_stormy(span, storm, abort) else plain
         found.append((span, fair, plain))
@@ -236,7 +227,7 @@ def storm_since(stream: Stream, abort: float) -> int | None:
     for mark in reversed((STEP, *stream.ring.marks)):
         # Counts of a window are made only where they can show anything: this is asked of every window at every look.
         promising = _is_above(bad - mark.stable_bad, total - mark.stable_total, abort)
-        if promising and shown_storm(stream.now.since(mark.start), abort, stream.against):
+        if promising and shown_storm(stream.now.since(mark.start), abort, stream.effect):
             return mark.number
     return None
 
@@ -317,7 +308,7 @@ def _not_bad(seen: _Seen, possible: _Seen, limits: Limits, alphas: Alphas, *, te
     if possible.above_slo(limits):
         detail = between_edges(seen.bad_at_slo, possible.bad_at_slo, seen.total)
         return verdict(Kind.INSUFFICIENT, BETWEEN_EDGES, seen.total, detail=detail)
-    if possible.good(limits, alphas):
+    if possible.below_abort(limits, alphas):
         return verdict(Kind.GOOD, f"{limits.word}WithinSlo", seen.total)
     if tests is None:
         return verdict(Kind.INSUFFICIENT, "TooFewSamples", seen.total)
@@ -335,31 +326,26 @@ class _Seen:
     bad: float
     total: float
     effect: float
-    against: float
 
     def possibly(self, bad_at_slo: float, bad: float) -> _Seen:
         """Give the same requests with all that may be bad."""
         bad_at_slo, bad = max(bad_at_slo, self.bad_at_slo), max(bad, self.bad)
-        return _Seen(min(bad_at_slo, self.total), min(bad, self.total), self.total, self.effect, self.against)
+        return _Seen(min(bad_at_slo, self.total), min(bad, self.total), self.total, self.effect)
 
     def above_slo(self, limits: Limits) -> bool:
-        return self._above(self.bad_at_slo, limits.slo, SHOWN, self.against)
+        return self._above(self.bad_at_slo, limits.slo, SHOWN)
 
-    def good(self, limits: Limits, alphas: Alphas) -> bool:
-        """Whether the rate is shown to be below abort. One that bursts alone can excuse from Within is not: it waits."""
-        return self._below_abort(limits, alphas) and not self._above(self.bad_at_slo, limits.slo, SHOWN, self.effect)
-
-    def _below_abort(self, limits: Limits, alphas: Alphas) -> bool:
+    def below_abort(self, limits: Limits, alphas: Alphas) -> bool:
         bad, total, needed = self.bad / self.effect, self.total / self.effect, -log(alphas.good)
         if bad >= limits.abort * total or log_e_at_most(bad, total, limits.abort) < needed:
             return False
         return _both_priors(log_e_below, bad, total, limits.abort) >= needed
 
     def above_abort(self, limits: Limits, alpha: float) -> bool:
-        return self.bad >= FEWEST_BAD and self._above(self.bad, limits.abort, alpha, self.against)
+        return self.bad >= FEWEST_BAD and self._above(self.bad, limits.abort, alpha)
 
-    def _above(self, bad: float, p0: float, alpha: float, effect: float) -> bool:
-        bad, total, needed = bad / effect, self.total / effect, -log(alpha)
+    def _above(self, bad: float, p0: float, alpha: float) -> bool:
+        bad, total, needed = bad / self.effect, self.total / self.effect, -log(alpha)
         if bad <= p0 * total or log_e_at_most(bad, total, p0) < needed:
             return False
         return _both_priors(log_e_above, bad, total, p0) >= needed
@@ -371,7 +357,7 @@ class _Seen:
         def grown(bad: float) -> float:
             return bad + more * min(1.0, (bad + IMAGINED_BAD) / (self.total + imagined))
 
-        return _Seen(grown(self.bad_at_slo), grown(self.bad), total, self.effect, self.against)
+        return _Seen(grown(self.bad_at_slo), grown(self.bad), total, self.effect)
 
 
 def _needed(seen: _Seen, limits: Limits, alphas: Alphas, tests: int) -> float:
@@ -380,7 +366,7 @@ def _needed(seen: _Seen, limits: Limits, alphas: Alphas, tests: int) -> float:
 
     def decided(total: float) -> bool:
         then = seen.later(total, limits)
-        return then.good(limits, alphas) or then.above_slo(limits) or then.above_abort(limits, share)
+        return then.below_abort(limits, alphas) or then.above_slo(limits) or then.above_abort(limits, share)
 
     low, high = seen.total, max(2 * seen.total, 16.0)
     while not decided(high):

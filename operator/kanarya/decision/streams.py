@@ -8,7 +8,7 @@ from typing import Any
 
 from kanarya.api.rollout import Analysis, Plan
 from kanarya.decision.counts import Attempts, Counts
-from kanarya.decision.statistics.dispersion import HIGHEST_AGAINST, Dispersion, design_effect
+from kanarya.decision.statistics.dispersion import Dispersion, design_effect
 from kanarya.decision.statistics.windows import Mark, Ring, Tally
 
 STREAMS = ("errors/pool", "errors/live", "latency/pool", "latency/live", "match/pool")
@@ -25,24 +25,10 @@ Bursts = Mapping[str, Dispersion]
 
 @dataclass(frozen=True)
 class Basis:
-    """What a stream's tests rest on besides its counts: the windows opened before this look, and the design effects.
-
-    Attributes
-    ----------
-    effect
-        The design effect, by which counts are divided.
-    effect_against
-        The same, with a higher bound, for what speaks against the candidate.
-    """
+    """What a stream's tests rest on besides its counts: the windows opened before this look, and the design effect."""
 
     ring: Ring = field(default_factory=Ring)
     effect: float = 1.0
-    effect_against: float = 1.0
-
-    @classmethod
-    def of(cls, ring: Ring, bursts: Dispersion, per_look: float) -> Basis:
-        """Give the basis of a stream with so many requests a look."""
-        return cls(ring, design_effect(bursts, per_look), design_effect(bursts, per_look, HIGHEST_AGAINST))
 
 
 Bases = Mapping[str, Basis]
@@ -75,7 +61,7 @@ def bases(rings: Rings, bursts: Bursts, counts: Counts, analysis: Analysis) -> d
     for stream, tally in tallies(counts, analysis).items():
         ring = rings.get(stream, Ring())
         known = bursts.get(stream.partition("/")[0], Dispersion())
-        found[stream] = Basis.of(ring, known, ring.per_look(tally))
+        found[stream] = Basis(ring, design_effect(known, ring.per_look(tally)))
     return found
 
 
@@ -106,13 +92,9 @@ def next_stage(bursts: Bursts) -> dict[str, Dispersion]:
 
 
 def bases_json(found: Bases, used: Mapping[str, Iterable[int]]) -> dict[str, Any]:
-    """Give for evidence the design effects of each stream, and of its windows those that were `used`, by number."""
+    """Give for evidence the design effect of each stream, and of its windows those that were `used`, by number."""
     return {
-        stream: {
-            "effect": basis.effect,
-            "effectAgainst": basis.effect_against,
-            "marks": [list(mark) for mark in basis.ring.only(frozenset(used.get(stream, ()))).marks],
-        }
+        stream: {"effect": basis.effect, "marks": [list(mark) for mark in basis.ring.only(frozenset(used.get(stream, ()))).marks]}
         for stream, basis in found.items()
     }
 
@@ -123,10 +105,7 @@ def bases_from_json(data: Mapping[str, Any]) -> dict[str, Basis]:
     def marks(rows: Iterable[Any]) -> tuple[Mark, ...]:
         return tuple(Mark(int(number), *map(float, counts)) for number, *counts in rows)
 
-    return {
-        stream: Basis(Ring(marks=marks(item["marks"])), float(item["effect"]), float(item.get("effectAgainst", item["effect"])))
-        for stream, item in data.items()
-    }
+    return {stream: Basis(Ring(marks=marks(item["marks"])), float(item["effect"])) for stream, item in data.items()}
 
 
 def is_last(plan: Plan, stage: str, step: int) -> bool:

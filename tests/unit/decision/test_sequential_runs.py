@@ -176,13 +176,11 @@ def test_good_is_as_sure_as_an_abort_where_nobody_looks_again() -> None:
     assert [is_last(plan, "Stepping", 0), is_last(soaking, "Stepping", 0), is_last(soaking, "Soaking", 0)] == [True, False, True]
 
 
-def test_of_dense_looks_more_is_assumed_against_a_candidate_than_for_it_and_evidence_says_both() -> None:
+def test_the_requests_of_a_dense_look_are_taken_to_be_correlated() -> None:
     counts = Counts(candidate_mirror=Attempts(100.0), attempted=100.0, compared=100.0)
     found = bases({}, {}, counts, Analysis())
-    assert (found["errors/pool"].effect, found["errors/pool"].effect_against) == pytest.approx((5.0, 10.9))
+    assert found["errors/pool"].effect == pytest.approx(10.9)
     assert bases_from_json(bases_json(found, {})) == found
-    earlier = {"errors/pool": {"effect": 3.0, "marks": []}}  # of before there were two
-    assert bases_from_json(earlier)["errors/pool"].effect_against == 3.0
 
 
 def test_how_slow_requests_bunch_is_learned_from_all_that_are_slower_than_slo() -> None:

@@ -10,7 +10,7 @@ from scipy.special import bdtr
 from kanarya.api.rollout import RolloutSpec
 from kanarya.decision.counts import Attempts, Counts, Drift
 from kanarya.decision.judge import Standard, judge, limits_of
-from kanarya.decision.statistics.dispersion import ASSUMED_ICC, HIGHEST, HIGHEST_AGAINST, LOWEST, Dispersion
+from kanarya.decision.statistics.dispersion import ASSUMED_ICC, HIGHEST, LOWEST, Dispersion, design_effect
 from kanarya.decision.statistics.windows import Ring
 from kanarya.decision.streams import Basis, is_last
 from kanarya.decision.verdict import Kind, Metric
@@ -101,14 +101,10 @@ def _rate(spec: RolloutSpec, rps: float, weight: int, metric: Metric) -> float:
     return rps * (mirrored if metric == "match" else share + (1 - share) * mirrored)
 
 
-def burst_correlations(spec: RolloutSpec, rps: float) -> tuple[float, float]:
-    """Give the correlations of bad events within a look up to which counts are divided by enough: 0.1, less where looks are dense.
-
-    The first is for what speaks against a candidate, so that good ones stay, the second for what speaks for it.
-    """
+def burst_correlation(spec: RolloutSpec, rps: float) -> float:
+    """Give the correlation of bad events within a look up to which counts are divided by enough: 0.1, less where looks are dense."""
     densest = max(_rate(spec, rps, step.weight, "errors") for step in spec.plan.steps) * spec.analysis.interval_seconds
-    against, speaking_for = (min(ASSUMED_ICC, (highest - LOWEST) / max(densest - 1, LOWEST)) for highest in (HIGHEST_AGAINST, HIGHEST))
-    return against, speaking_for
+    return min(ASSUMED_ICC, (HIGHEST - LOWEST) / max(densest - 1, LOWEST))
 
 
 @dataclass(frozen=True)
@@ -156,7 +152,7 @@ class _Good:
         counts = Counts(candidate_mirror=attempts, attempted=float(total), compared=float(total), mismatched=float(bad))
         looks = total / self.per_look if self.per_look > 0 else 1.0
         # Stable is taken to be without bursts: what is assumed of them fades with the looks that show none.
-        basis = Basis.of(Ring(), Dispersion(scrapes=looks), self.per_look)
+        basis = Basis(Ring(), design_effect(Dispersion(scrapes=looks), self.per_look))
         bases = {f"{metric}/pool": basis for metric in RATES}
         judged = judge(
             self.standard,

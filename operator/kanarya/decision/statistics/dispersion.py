@@ -19,13 +19,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-LOWEST = 1.0
-"""Fewer than independent requests cannot be believed."""
-HIGHEST_AGAINST, HIGHEST = 12.0, 5.0
-"""Most by which counts are divided that speak against a candidate (Bad, Within), and those that speak for it. More would blind the judge.
-
-One look can take a candidate back, and one burst is one look. What lets it go on adds up over a step, where bursts even out.
-"""
+LOWEST, HIGHEST = 1.0, 12.0
+"""Fewer than independent requests cannot be believed; more than twelve times as many would blind the judge."""
 ASSUMED_ICC = 0.1
 ASSUMED_SCRAPES = 30.0
 """The assumption counts like this many calm scrapes: it is a quarter of the estimate after a hundred."""
@@ -57,8 +52,8 @@ class Dispersion:
         return self.total / self.scrapes if self.scrapes else 0.0
 
 
-def design_effect(dispersion: Dispersion, per_scrape: float, highest: float = HIGHEST) -> float:
-    """Give the number, 1 to `highest`, by which to divide counts.
+def design_effect(dispersion: Dispersion, per_scrape: float) -> float:
+    """Give the number, 1 to 12, by which to divide counts.
 
     Parameters
     ----------
@@ -68,11 +63,11 @@ def design_effect(dispersion: Dispersion, per_scrape: float, highest: float = HI
         Requests a scrape of the counts to be divided. Fewer than those learned from bunch less, as (k - 1) ICC does; more are taken to
         bunch as much, because ICC from small scrapes is mostly noise.
     """
-    assumed = min(max(per_scrape - 1, 0.0) * ASSUMED_ICC, highest - LOWEST)
+    assumed = min(max(per_scrape - 1, 0.0) * ASSUMED_ICC, HIGHEST - LOWEST)
     shown = _excess(dispersion, per_scrape)
     weight = max(dispersion.scrapes - 1, 0.0) / max(LOWEST + shown, LOWEST) ** 2
     excess = (assumed * ASSUMED_SCRAPES + shown * weight) / (ASSUMED_SCRAPES + weight)
-    return min(max(LOWEST + excess, LOWEST), highest)
+    return min(max(LOWEST + excess, LOWEST), HIGHEST)
 
 
 def _excess(dispersion: Dispersion, per_scrape: float) -> float:

@@ -13,9 +13,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from kanarya.decision.sequential import Alphas, Judgement, Limits, Stream, alphas, judge_rate
-from kanarya.decision.statistics.dispersion import Dispersion
+from kanarya.decision.statistics.dispersion import Dispersion, design_effect
 from kanarya.decision.statistics.windows import Ring, Tally
-from kanarya.decision.streams import Basis
 from kanarya.decision.verdict import Kind
 
 Metric = Literal["errors", "latency", "match"]
@@ -121,8 +120,7 @@ class Step:
     live_ring: Ring = field(default_factory=Ring)
 
     def stream(self, now: Tally, ring: Ring, bursts: Dispersion | None, name: str) -> Stream:
-        basis = Basis(ring) if bursts is None else Basis.of(ring, bursts, ring.per_look(now))
-        return Stream(now, ring, basis.effect, name, basis.effect_against)
+        return Stream(now, ring, 1.0 if bursts is None else design_effect(bursts, ring.per_look(now)), name)
 
     def look(self, seen: Look, bursts: Dispersion | None, elapsed: float) -> Judgement:
         stable = (self.pool.stable_bad + seen.stable_bad, self.pool.stable_total + seen.stable)

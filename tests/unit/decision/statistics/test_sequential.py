@@ -38,12 +38,11 @@ def judged(
     live: Stream | None = None,
     at_slo: float | None = None,
     effect: float = 1.0,
-    against: float | None = None,
     limits: Limits = ERRORS,
     split: Alphas = SPLIT,
     elapsed: float = 100.0,
 ) -> Judgement:
-    pool = Stream(now, ring or Ring(), effect, effect_against=against)
+    pool = Stream(now, ring or Ring(), effect)
     return judge_rate(pool, live, bad_at_slo=now.bad if at_slo is None else at_slo, limits=limits, alphas=split, elapsed=elapsed)
 
 
@@ -125,12 +124,6 @@ def test_a_proof_can_be_checked_from_its_spans_alone() -> None:
     ]
     assert proof.bad
     assert log_mean(terms) == pytest.approx(proof.log_e)
-
-
-def test_what_speaks_against_a_candidate_may_be_divided_by_more_than_what_speaks_for_it() -> None:
-    bad, good = Tally(30, 300), Tally(0, 1000)
-    assert [judged(bad, effect=2, against=more).verdict.kind is Kind.BAD for more in (None, 2.0, 12.0)] == [True, True, False]
-    assert [judged(good, effect=more, against=12).verdict.kind for more in (2, 12)] == [Kind.GOOD, Kind.INSUFFICIENT]
 
 
 @given(st.lists(st.tuples(*[st.integers(0, 4), st.integers(0, 30)] * 2), min_size=1, max_size=60), st.floats(1, 5))
