@@ -19,10 +19,14 @@ demo: environment ## from nothing to one rollout that succeeds and one that is t
 .PHONY: test
 test: lint types layers generated unit mutations known-lives ## everything CI checks; ends with pytest's summary
 	@echo "500 lives from seed $(LIVES_SEED) on, beside contract and e2e tests, which mostly wait: build/out/lives.log"; \
-	nice -n 15 $(MAKE) --no-print-directory lives > build/out/lives.log 2>&1 & lives=$$!; \
+	setsid bash -c '$(LEAST); exec $(MAKE) --no-print-directory lives' > build/out/lives.log 2>&1 & lives=$$!; \
+	trap 'kill -- -$$lives 2> /dev/null || true' EXIT; \
 	tests=0; $(MAKE) --no-print-directory contract-and-e2e || tests=$$?; \
 	wait $$lives || { cat build/out/lives.log; exit 1; }; \
 	exit $$tests
+
+# The kernel weighs whole sessions and containers against each other, and `nice` only within one of them: this session comes last.
+LEAST = renice -n 15 $$$$ > /dev/null; (echo 19 > /proc/self/autogroup) 2> /dev/null || true
 
 .PHONY: check
 check: lint types layers generated quick ## the quick part, no cluster
@@ -33,7 +37,7 @@ quick: environment
 
 .PHONY: environment
 environment: $(UV)
-	@$(UV) sync --locked --all-extras --quiet
+	@$(UV) sync --locked --all-extras --compile-bytecode --quiet
 
 build/out/uv/bin/uv:
 	python3 -m venv build/out/uv

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from examples import lab
 from examples.lab import ModelService
 from kanarya.cli.report import report
-from tests.e2e.conftest import check_evidence, no_client_error
+from tests.e2e.conftest import check_evidence, no_client_error, quick_spec
 
 Serving = Callable[..., ModelService]
 
 
 def observing(serving: Serving) -> ModelService:
-    return serving(spec={**lab.short_spec(seconds=5), "mode": "Observe"})
+    return serving(spec=quick_spec(5, 10, 25, 50, 100, mode="Observe"))
 
 
 def only_stable_answered(service: ModelService) -> None:
