@@ -56,7 +56,8 @@ def service(laboratory: Path, request: pytest.FixtureRequest) -> Iterator[Servic
     def make(**changes: object) -> lab.ModelService:
         base = "".join(part if part.isalnum() else "-" for part in request.node.name.lower().replace("test_", ""))
         namespace = f"e2e-{base[:38].strip('-')}-{os.getpid() % 10_000}-{next(COUNTER)}"
-        found = lab.ModelService(**{"namespace": namespace, "models": laboratory, **changes})  # type: ignore[arg-type]
+        given = {"namespace": namespace, "models": laboratory, "spec": quick_spec(5, 10, 25, 50, 100, seconds=8), **changes}
+        found = lab.ModelService(**given)  # type: ignore[arg-type]
         found.create_namespace()
         made.append(found)
         return found
