@@ -21,6 +21,7 @@ from kanarya_inference.registry import read_artefact
 from kanarya_inference.server.faults import Faults
 from kanarya_inference.training.data import FEATURES
 from tests.unit.inference.support import free_port, pick, running
+from tests.unit.listening import listening
 
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 22\r\nx-kanarya-track: stable\r\n\r\n"
 BODY = b'{"model_version":"v1"}'
@@ -39,23 +40,17 @@ async def raw_server(answers_per_connection: int, answer: bytes = ANSWER + BODY)
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         index = len(connections)
         connections.append(0)
-        try:
-            while connections[index] < answers_per_connection:
-                head = await reader.readuntil(b"\r\n\r\n")
-                length = next(int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length"))
-                await reader.readexactly(length)
-                connections[index] += 1
-                writer.write(answer)
-            if answers_per_connection < 10:  # take the next request and close without an answer
-                await reader.read(1)
-        except asyncio.IncompleteReadError:
-            pass
-        finally:
-            writer.close()
+        while connections[index] < answers_per_connection:
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = next(int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length"))
+            await reader.readexactly(length)
+            connections[index] += 1
+            writer.write(answer)
+        if answers_per_connection < 10:  # take the next request and close without an answer
+            await reader.read(1)
 
-    server = await asyncio.start_server(handle, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/ml/predict", connections
+    async with listening(handle) as port:
+        yield f"http://127.0.0.1:{port}/ml/predict", connections
 
 
 async def test_every_request_reaches_the_server_once(baseline: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from kanarya_inference import http_protocol
 from kanarya_inference.router.intake import Intake
+from tests.unit.listening import listening
 from tests.unit.router.conftest import Rig, Start, eventually
 
 PREDICT = b"POST /ml/predict HTTP/1.1\r\nHost: x\r\n"
@@ -295,21 +296,17 @@ async def raw_pod(router: Rig, *answers: bytes, close: bool = True) -> AsyncIter
     asked: list[bytes] = []
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                asked.append(head)
-                writer.write(answers[(len(asked) - 1) % len(answers)])
-                await writer.drain()
-                if close:
-                    break
-        writer.close()
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            asked.append(head)
+            writer.write(answers[(len(asked) - 1) % len(answers)])
+            await writer.drain()
+            if close:
+                break
 
-    server = await asyncio.start_server(handle, "127.0.0.1", 0)
-    address = server.sockets[0].getsockname()[:2]
-    router.api.put_pods("fraud-stable", address)
-    await eventually(partial(_asked, router, asked))
-    yield asked
-    server.close()
+    async with listening(handle) as port:
+        router.api.put_pods("fraud-stable", ("127.0.0.1", port))
+        await eventually(partial(_asked, router, asked))
+        yield asked
 
 
 async def _asked(router: Rig, asked: list[bytes]) -> bool:

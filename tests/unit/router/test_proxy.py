@@ -13,6 +13,7 @@ from yarl import URL
 
 from kanarya.cluster.port import CONFIGMAPS, HTTPROUTES
 from kanarya_inference.router import intake
+from tests.unit.listening import listening
 from tests.unit.router.cluster import Pod, configmap, no_candidate, route
 from tests.unit.router.conftest import Rig, Start, eventually
 
@@ -204,11 +205,9 @@ async def test_closed_kept_alive_connection_is_nobodys_fault(rig: Start) -> None
         await reader.readexactly(13)
         writer.write(b'HTTP/1.1 200 OK\r\ncontent-length: 14\r\n\r\n{"score": 0.5}')
         seen.append(await reader.read(1))
-        writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        router.api.put_pods("fraud-stable", server.sockets[0].getsockname())
+    async with listening(serve) as port:
+        router.api.put_pods("fraud-stable", ("127.0.0.1", port))
         await eventually(lambda: _status_is(router, 200, data=b'{"amount": 1}'))
         before = len(seen)
         for _ in range(5):
@@ -225,11 +224,9 @@ async def test_connection_that_breaks_in_the_answer_is_unreachable(rig: Start) -
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b'HTTP/1.1 200 OK\r\ncontent-length: 14\r\n\r\n{"sco')
         await writer.drain()
-        writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        router.api.put_pods("fraud-candidate", server.sockets[0].getsockname())
+    async with listening(serve) as port:
+        router.api.put_pods("fraud-candidate", ("127.0.0.1", port))
         await eventually(lambda: _status_is(router, 503))
     assert await router.attempts(track="candidate", outcome="unreachable") == 1
 
@@ -240,11 +237,9 @@ async def test_answer_that_is_not_http_is_a_server_error(rig: Start) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")
-        writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        router.api.put_pods("fraud-candidate", server.sockets[0].getsockname())
+    async with listening(serve) as port:
+        router.api.put_pods("fraud-candidate", ("127.0.0.1", port))
         await eventually(lambda: _status_is(router, 502))
     assert await router.attempts(track="candidate", outcome="server_error") == 1
 

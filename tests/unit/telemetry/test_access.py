@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from kanarya.telemetry import source as module
 from kanarya.telemetry.feed import Feed, Interest
 from kanarya.telemetry.source import PrometheusSource, SourceConfig, SourceError
+from tests.unit.listening import listening
 from tests.unit.telemetry.certificates import Authority, Pair
 
 TOKEN, ROTATED = "first-token-3f9a", "second-token-77b1"
@@ -39,13 +40,8 @@ class Guarded:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        try:
-            while True:
-                await self._one(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
-            pass
-        finally:
-            writer.close()
+        while True:
+            await self._one(reader, writer)
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -64,7 +60,7 @@ class Guarded:
 
 
 @asynccontextmanager
-async def listening(guarded: Guarded, pair: Pair | None, clients: Path | None = None) -> AsyncIterator[str]:
+async def behind(guarded: Guarded, pair: Pair | None, clients: Path | None = None) -> AsyncIterator[str]:
     context = None
     if pair is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -72,25 +68,10 @@ async def listening(guarded: Guarded, pair: Pair | None, clients: Path | None = 
         if clients is not None:
             context.verify_mode = ssl.CERT_REQUIRED
             context.load_verify_locations(clients)
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        await guarded.serve(reader, writer)
-
-    server = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=context)
     # A refused handshake is what several tests want: asyncio would write it to the log.
     asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
-    try:
-        yield f"{'http' if context is None else 'https'}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await server.wait_closed()
+    async with listening(guarded.serve, ssl=context) as port:
+        yield f"{'http' if context is None else 'https'}://127.0.0.1:{port}"
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +109,7 @@ async def refused(asked: PrometheusSource) -> SourceError:
 
 async def test_token_and_tenant_are_sent_over_tls(authority: Authority, server_pair: Pair, token: Path) -> None:
     guarded = Guarded()
-    async with listening(guarded, server_pair) as url:
+    async with behind(guarded, server_pair) as url:
         asked = source(url, caFile=authority.cert, bearerTokenFile=token)
         assert await asked.query("up[20s]", 1000.0) == []
         assert await asked.query("up[20s]", 1000.0) == []
@@ -138,7 +119,7 @@ async def test_token_and_tenant_are_sent_over_tls(authority: Authority, server_p
 
 
 async def test_without_token_or_tenant_nothing_is_answered(authority: Authority, server_pair: Pair, token: Path) -> None:
-    async with listening(Guarded(), server_pair) as url:
+    async with behind(Guarded(), server_pair) as url:
         for settings in ({"headers": TENANT}, {"headers": {}, "bearerTokenFile": token}):
             asked = source(url, caFile=authority.cert, **settings)
             error = await refused(asked)
@@ -159,7 +140,7 @@ async def test_a_rotated_token_is_used_at_once(
     (tmp_path / "token").symlink_to("..data/token")
     guarded = Guarded()
     caplog.set_level(logging.DEBUG)
-    async with listening(guarded, server_pair) as url:
+    async with behind(guarded, server_pair) as url:
         asked = source(url, caFile=authority.cert, bearerTokenFile=tmp_path / "token")
         await asked.query("up[20s]", 1000.0)
         guarded.authorization = f"Bearer {ROTATED}"
@@ -183,7 +164,7 @@ async def test_refused_credentials_leave_no_rollout_out(authority: Authority, se
     now = 1000.0
     rotated = token.with_name("rotated")
     rotated.write_text(ROTATED)
-    async with listening(guarded, server_pair) as url:
+    async with behind(guarded, server_pair) as url:
         asked = source(url, caFile=authority.cert, bearerTokenFile=token)
         feed = Feed(asked, lambda: now, lambda _interest, seconds: f"up[{seconds}s]")
         interests = {(space, "r"): Interest(frozenset({space}), frozenset({"p"})) for space in ("a", "b")}
@@ -199,7 +180,7 @@ async def test_refused_credentials_leave_no_rollout_out(authority: Authority, se
 
 @pytest.mark.parametrize("what", ["caFile", "bearerTokenFile"])
 async def test_a_file_that_comes_late(authority: Authority, server_pair: Pair, token: Path, tmp_path: Path, what: str) -> None:
-    async with listening(Guarded(), server_pair) as url:
+    async with behind(Guarded(), server_pair) as url:
         files = {"caFile": authority.cert, "bearerTokenFile": token}
         late = tmp_path / "late"
         asked = source(url, **{**files, what: late})
@@ -214,7 +195,7 @@ async def test_a_replaced_authority_is_used_at_once(authority: Authority, server
     ca = tmp_path / "ca.pem"
     shutil.copy(Authority(tmp_path, "other").cert, ca)
     guarded = Guarded()
-    async with listening(guarded, server_pair) as url:
+    async with behind(guarded, server_pair) as url:
         asked = source(url, caFile=ca, bearerTokenFile=token)
         error = await refused(asked)
         assert (error.failure, "not signed by an authority that is trusted" in str(error)) == ("tls", True)
@@ -237,7 +218,7 @@ async def test_certificates_that_are_not_accepted(authority: Authority, token: P
     }
     for reason, pair in cases.items():
         guarded = Guarded()
-        async with listening(guarded, pair) as url:
+        async with behind(guarded, pair) as url:
             asked = source(url, caFile=authority.cert, bearerTokenFile=token)
             error = await refused(asked)
             assert (error.failure, reason in str(error)) == ("tls", True)
@@ -246,21 +227,21 @@ async def test_certificates_that_are_not_accepted(authority: Authority, token: P
 
 
 async def test_without_a_ca_file_our_own_authority_is_unknown(server_pair: Pair, token: Path) -> None:
-    async with listening(Guarded(), server_pair) as url:
+    async with behind(Guarded(), server_pair) as url:
         asked = source(url, bearerTokenFile=token)
         assert (await refused(asked)).failure == "tls"
         await asked.close()
 
 
 async def test_a_certificate_for_another_name_needs_server_name(authority: Authority, token: Path) -> None:
-    async with listening(Guarded(), authority.sign("named", "DNS:prometheus.example")) as url:
+    async with behind(Guarded(), authority.sign("named", "DNS:prometheus.example")) as url:
         asked = source(url, caFile=authority.cert, bearerTokenFile=token, serverName="prometheus.example")
         await asked.query("up[20s]", 1000.0)
         await asked.close()
 
 
 async def test_a_servers_own_certificate_may_be_the_ca_file(server_pair: Pair, token: Path) -> None:
-    async with listening(Guarded(), server_pair) as url:
+    async with behind(Guarded(), server_pair) as url:
         asked = source(url, caFile=server_pair.cert, bearerTokenFile=token)
         await asked.query("up[20s]", 1000.0)
         await asked.close()
@@ -268,7 +249,7 @@ async def test_a_servers_own_certificate_may_be_the_ca_file(server_pair: Pair, t
 
 async def test_a_client_certificate(authority: Authority, server_pair: Pair, token: Path) -> None:
     client = authority.sign("client", "DNS:kanarya")
-    async with listening(Guarded(), server_pair, clients=authority.cert) as url:
+    async with behind(Guarded(), server_pair, clients=authority.cert) as url:
         bare = source(url, caFile=authority.cert, bearerTokenFile=token)
         assert (await refused(bare)).failure in {"tls", "unreachable"}
         await bare.close()
@@ -283,7 +264,7 @@ async def test_a_client_certificate(authority: Authority, server_pair: Pair, tok
 
 async def test_a_redirect_gets_no_token(authority: Authority, server_pair: Pair, token: Path) -> None:
     thief, guarded = Guarded(), Guarded()
-    async with listening(thief, None) as elsewhere, listening(guarded, server_pair) as url:
+    async with behind(thief, None) as elsewhere, behind(guarded, server_pair) as url:
         guarded.redirect = f"{elsewhere}/{BODY_SECRET}"
         asked = source(url, caFile=authority.cert, bearerTokenFile=token)
         assert (await refused(asked)).failure == "redirect"
@@ -295,7 +276,7 @@ async def test_a_huge_answer_over_tls(authority: Authority, server_pair: Pair, t
     monkeypatch.setattr(module, "MAX_BYTES", 100_000)
     guarded = Guarded()
     guarded.answer = b"[" * 3_000_000
-    async with listening(guarded, server_pair) as url:
+    async with behind(guarded, server_pair) as url:
         asked = source(url, caFile=authority.cert, bearerTokenFile=token)
         assert (await refused(asked)).failure == "too_large"
         await asked.close()
@@ -306,7 +287,7 @@ async def test_a_user_and_a_password(tmp_path: Path) -> None:
     guarded.authorization = "Basic " + base64.b64encode("kanarya:a pass phrase, gülüm".encode()).decode()
     password = tmp_path / "password"
     password.write_text("a pass phrase, gülüm\r\n", encoding="utf-8")
-    async with listening(guarded, None) as url:
+    async with behind(guarded, None) as url:
         asked = source(url, username="kanarya", passwordFile=password)
         await asked.query("up[20s]", 1000.0)
         await asked.close()
@@ -328,7 +309,7 @@ async def test_a_token_file_that_holds_no_token(tmp_path: Path, content: bytes, 
     path = tmp_path / "token"
     path.write_bytes(content)
     guarded = Guarded()
-    async with listening(guarded, None) as url:
+    async with behind(guarded, None) as url:
         asked = source(url, bearerTokenFile=path)
         error = await refused(asked)
         assert (error.failure, reason in str(error), f"bearerTokenFile {path}" in str(error)) == ("files", True, True)

@@ -7,7 +7,7 @@ import email.utils
 import json
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,7 @@ from pydantic import ValidationError
 
 from kanarya.telemetry import source as module
 from kanarya.telemetry.source import PrometheusSource, Series, SourceConfig, SourceError
-
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+from tests.unit.listening import Handler, listening
 
 SECRET = "hunter2-in-a-body"
 
@@ -44,33 +43,14 @@ async def _request(reader: asyncio.StreamReader) -> tuple[str, dict[str, list[st
 
 @asynccontextmanager
 async def serving(handler: Handler, *, limit: float = 2.0, path: str = "", **options: Any) -> AsyncIterator[PrometheusSource]:
-    handlers: set[asyncio.Task[None]] = set()
-
-    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        handlers.add(task)
+    async with listening(handler) as port:
+        source = PrometheusSource(
+            SourceConfig(url=f"http://127.0.0.1:{port}{path}", scrape_interval_seconds=5, timeout_seconds=limit), **options
+        )
         try:
-            await handler(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # the client hung up, which is what many of these tests want
+            yield source
         finally:
-            writer.close()
-
-    server = await asyncio.start_server(once, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    source = PrometheusSource(
-        SourceConfig(url=f"http://127.0.0.1:{port}{path}", scrape_interval_seconds=5, timeout_seconds=limit), **options
-    )
-    try:
-        yield source
-    finally:
-        await source.close()
-        server.close()
-        for task in handlers:  # one that still trickles would leave its connection open
-            task.cancel()
-        await asyncio.gather(*handlers, return_exceptions=True)
-        await server.wait_closed()
+            await source.close()
 
 
 def answering(answer: bytes) -> Handler:
