@@ -109,7 +109,7 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         if self._place == "head" and self._head_bytes > HEAD_LIMIT:
             self._refuse(_TOO_LARGE)
-        elif self._place == "head" or (before == self._place == "between" and not self._began):
+        elif self._place == "head" or (before == "between" and not self._began):
             self._arm()  # a line break before a head would else keep the connection for ever
 
     def _parse(self, data: bytes) -> None:

@@ -123,6 +123,7 @@ def no_client_error(service: lab.ModelService) -> None:
     stats = service.stats()
     assert stats["answered"] > 100, stats
     assert stats["error_count"] == 0, stats["errors"][-5:]
+    assert set(stats["by_status"]) == {"200"}, stats
 
 
 def dump(service: lab.ModelService, name: str) -> None:

@@ -34,9 +34,11 @@ from tests.world.client import Client, Weather
 from tests.world.prometheus import Connection, Prometheus, Read
 
 ACTOR: ContextVar[str] = ContextVar("actor", default="world")
+"""Who is acting: the name of an operator, or the world."""
 LATE = "late call"
 """Actor of a write that the server carries out after its operator has given it up."""
-"""Who is acting: the name of an operator, or the world."""
+PASS: ContextVar[Pass | None] = ContextVar("pass", default=None)
+"""The pass that a call belongs to, though it may have ended; None for what calls beside it."""
 WATCHED = (ROLLOUTS, DEPLOYMENTS, HTTPROUTES, SERVICES)
 """Kinds whose events may reach an operator; its own handlers choose among them."""
 
@@ -126,6 +128,7 @@ class Operator:
         run = memory.state.run if memory is not None and memory.state is not None else None
         one = Pass(self.name, self.booted, asyncio.get_running_loop().time(), run is not None and run.stage is Stage.ROLLING_BACK)
         self.current = one
+        belonging = PASS.set(one)
         self._watcher.pass_began(one)
         try:
             again = await self.reconciler.reconcile(key)
@@ -134,6 +137,7 @@ class Operator:
             raise
         finally:
             self.current = None
+            PASS.reset(belonging)
         self._watcher.pass_ended(one, None)
         return again
 
@@ -155,13 +159,15 @@ class Operator:
 
     def arrives(self, call: Call) -> None:
         """A call has come to the API server, and is about to be carried out."""
-        if self.current is not None:
-            self.current.calls.append(call)
-        self._watcher.call_arrives(self.current, call)
+        one = PASS.get()
+        if one is not None:
+            one.calls.append(call)
+        self._watcher.call_arrives(one, call)
 
     def answered(self, call: Call, result: Any) -> None:
-        if self.current is not None and call.resource == HTTPROUTES and call.verb == "get" and result is not None:
-            self.current.route_version = result["metadata"]["resourceVersion"]
+        one = PASS.get()
+        if one is not None and call.resource == HTTPROUTES and call.verb == "get" and result is not None:
+            one.route_version = result["metadata"]["resourceVersion"]
 
     def carry_out_late(self, do: Callable[[], Awaitable[Any]]) -> None:
         """Let the server come to a call that its client has given up."""

@@ -331,4 +331,15 @@ STORIES: dict[str, Story] = {
         scrape=5,
         routers=2,
     ),
+    "what is called beside a pass, now and then, is none of its calls": Story(
+        500007596,
+        (Event(14, "release", {"version": "v2"}),),
+        spec={
+            "plan": {"steps": [{"weight": 10, "durationSeconds": 5}, {"weight": 100, "durationSeconds": 5}], "soakSeconds": 6},
+            "analysis": {"method": "Sequential"},
+        },
+        models={"v2": Model(errors=0.15, startup=2.0), "v3": Model(startup=6.0)},
+        rate=15,
+        scrape=5,
+    ),
 }

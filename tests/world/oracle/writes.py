@@ -59,9 +59,7 @@ class Writes:
     def call_arrives(self, one: Pass | None, call: Call) -> None:
         if one is None:
             return
-        # Reads of the pass before, which failed at another of its reads, may still be under way.
-        stray = call.verb in READS and call.resource != ROLLOUTS
-        if one.rolling_back and len(one.calls) == 1 and not stray and not self._lowers(call, 0):
+        if one.rolling_back and len(one.calls) == 1 and not self._lowers(call, 0):
             self._oracle.violated(2, f"a pass with a rollback due begins with {call.verb} {call.resource.plural}")
         if call.verb in READS:
             return
