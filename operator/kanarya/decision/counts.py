@@ -183,6 +183,8 @@ class Reading:
         One sentence for people about the worst of `missing`; empty when nothing is missing.
     history_lost
         The source's samples do not reach back to the watermark, or not without a gap: the span's counts must begin again.
+    blank
+        The answer holds no sample since the watermark, of nobody: there may be some, so the next look begins where this one did.
     newest_counted
         Time stamp of the newest sample of the candidate's series that this reading counts, None when there is none or it is stale.
     custom
@@ -197,6 +199,7 @@ class Reading:
     missing: Mapping[str, Missing] = field(default_factory=dict)
     detail: str = ""
     history_lost: bool = False
+    blank: bool = False
     newest_counted: float | None = None
     edges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """For each latency threshold without an edge (key: milliseconds) the edges used instead: below, above, in milliseconds."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kanarya.api.rollout import Analysis
-from kanarya.decision.counts import Counts, Drift, Missing, add_bins
+from kanarya.decision.counts import Counts, Drift, Missing, Reading, add_bins
 from kanarya.decision.custom import blocking, counted, values_of, watched
 from kanarya.decision.draft import Draft
 from kanarya.decision.judge import ALL, Standard, judge, settled
@@ -23,7 +23,7 @@ def observe(draft: Draft) -> None:
         reference = dict(reading.drift.reference)
         draft.update_run(**run.anew(), watermark=reading.until, drift=Drift({}, reference), drift_watermark=reading.until)
         draft.record("HistoryLost", until=reading.until)
-    elif reading is not None and reading.until > run.watermark:
+    elif reading is not None and reading.until > run.watermark and not _left_open(draft, reading):
         drift = Drift(add_bins(run.drift.current, reading.drift.current), dict(reading.drift.reference) or run.drift.reference)
         draft.update_run(counts=run.counts + reading.counts, watermark=reading.until, drift=drift, drift_watermark=reading.until)
     if reading is not None and draft.state.chain is not None:
@@ -34,7 +34,7 @@ def observe(draft: Draft) -> None:
         draft.update_run(counts=counts, custom=watched(before.custom, reading, analysis_of(draft), before.weight_since))
     _judge(draft)
     if reading is not None and not reading.history_lost and reading.until > run.watermark:
-        _remember(draft, reading.counts)
+        _remember(draft, Counts() if _left_open(draft, reading) else reading.counts)
     run = draft.run
     if run.sampled_since is None and run.counts.candidate.requests:
         draft.update_run(sampled_since=draft.now)
@@ -44,6 +44,14 @@ def observe(draft: Draft) -> None:
         within_since=(run.within_since if run.within_since is not None else draft.now) if within else None,
         missing_since=run.missing_since if run.missing_since == missing_since else missing_since,
     )
+
+
+def _left_open(draft: Draft, reading: Reading) -> bool:
+    """Whether an answer that shows nothing new may only be short of what Prometheus has, so that the next look must not pass over it.
+
+    Where no sample of the candidate was counted yet, nothing is passed over: a run may wait for its first one as long as it takes.
+    """
+    return reading.blank and (draft.run.stage is not Stage.PREFLIGHT or draft.run.sampled_since is not None)
 
 
 def _judge(draft: Draft) -> None:

@@ -30,12 +30,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Seen:
-    """What the metrics of the rollout's profile tell: counts, edges used, the candidate's newest sample, a gap."""
+    """What the metrics of the rollout's profile tell: counts, edges used, the candidate's newest sample, a gap, nothing new."""
 
     counts: Counts
     pairs: Pairs
     newest: float | None
     gap: bool
+    blank: bool
 
 
 class Collector:
@@ -94,7 +95,7 @@ class Collector:
             snapshot = await self._traffic.get_alone(interest, request.since)
             look = self._look(request, snapshot, until)
             traffic = count_traffic(request, snapshot, look)
-        seen = Seen(traffic.counts, traffic.pairs, traffic.newest, traffic.gap)
+        seen = Seen(traffic.counts, traffic.pairs, traffic.newest, traffic.gap, traffic.blank)
         if server is not None:
             seen = await self._count_server(request, server, traffic, look, lost=lost)
         profile = PROFILES.get(request.profile)
@@ -109,6 +110,7 @@ class Collector:
             look.findings.missing,
             look.findings.detail,
             history_lost=lost or traffic.gap or seen.gap,
+            blank=seen.blank,
             newest_counted=_on_our_clock(traffic.newest_counted, snapshot),
             edges=between_edges(seen.pairs),
             queries=self._queries(request, usual) if request.tells_queries else (),
@@ -137,7 +139,7 @@ class Collector:
         known = [at for at in (traffic.newest, served.newest) if at is not None]
         newest = min(known) if len(known) == 2 else None
         pairs = served.pairs if "latency" in profile.carries else traffic.pairs
-        return Seen(combine(profile, traffic, served), pairs, newest, served.gap)
+        return Seen(combine(profile, traffic, served), pairs, newest, served.gap, traffic.blank or served.blank)
 
     async def _bins(self, key: tuple[str, str], request: ReadRequest, reach: float) -> Snapshot | tuple[Missing, str]:
         """Give the samples for drift, or why there are none: drift must not keep errors from being judged."""

@@ -11,7 +11,7 @@ from kanarya.telemetry.look import Findings, Look
 from kanarya.telemetry.request import ReadRequest
 from kanarya.telemetry.snapshot import Snapshot
 from kanarya.telemetry.source import Series
-from kanarya.telemetry.traffic import Claims, has_gap
+from kanarya.telemetry.traffic import Claims, has_gap, scrape_times
 
 Rows = Mapping[str, Mapping[str, float]]
 """Numbers by feature and bin."""
@@ -58,7 +58,8 @@ def count_drift(request: ReadRequest, snapshot: Snapshot, look: Look) -> tuple[D
     drift = Drift(
         current={feature: _bins(current[feature]) for feature in whole}, reference={name: _bins(reference[name]) for name in whole}
     )
-    return drift, any(has_gap(request.namespace, snapshot, pod, series, look) for pod, series in pods.items())
+    times = {pod: scrape_times(request.namespace, snapshot, pod, series) for pod, series in pods.items()}
+    return drift, any(has_gap(times[pod], snapshot, series, look) for pod, series in pods.items())
 
 
 def _bins(row: Mapping[str, float]) -> Bins:

@@ -18,7 +18,7 @@ from kanarya.telemetry.request import ReadRequest
 from kanarya.telemetry.servers import UP, Outcome, ServerProfile
 from kanarya.telemetry.snapshot import Snapshot, Target, target_of
 from kanarya.telemetry.source import Series
-from kanarya.telemetry.traffic import Traffic, has_gap
+from kanarya.telemetry.traffic import Traffic, has_gap, is_new, scrape_times
 
 _OF_THE_TARGET = frozenset({"namespace", "pod", "job", "instance", "le", "__name__"})
 _NOTHING = NativeHistogram(0.0, ())
@@ -29,12 +29,16 @@ Key = tuple[str, str, Outcome, frozenset[tuple[str, str]]]
 
 @dataclass(frozen=True)
 class Served:
-    """Increments of one look by track; the edges used; the candidate's newest sample; whether a pod lacks the sample to go on from."""
+    """Increments of one look by track; the edges used; the candidate's newest sample.
+
+    `gap`: a pod lacks the sample to go on from; `blank`: no pod of either track has a sample in the span.
+    """
 
     attempts: Mapping[str, Attempts]
     pairs: Pairs
     newest: float | None
     gap: bool
+    blank: bool
 
 
 def count_served(profile: ServerProfile, request: ReadRequest, snapshot: Snapshot, look: Look, *, called: bool) -> Served:
@@ -62,8 +66,11 @@ def count_served(profile: ServerProfile, request: ReadRequest, snapshot: Snapsho
     sums = {"candidate": Attempts(), "stable": Attempts()}
     for (track, _, outcome, _), attempts in counted.attempts.items():
         sums[track] += replace(attempts, errors=attempts.requests) if outcome == "error" else attempts
-    gap = any(has_gap(request.namespace, snapshot, pod, [_got(one) for one in some], look) for (_, pod), some in pods.items())
-    return Served(sums, counted.pairs, newest, gap)
+    got = {pod: [_got(one) for one in some] for (_, pod), some in pods.items()}
+    times = {pod: scrape_times(request.namespace, snapshot, pod, some) for pod, some in got.items()}
+    gap = any(has_gap(times[pod], snapshot, some, look) for pod, some in got.items())
+    blank = not any(is_new(some, look) for some in times.values())
+    return Served(sums, counted.pairs, newest, gap, blank)
 
 
 def _got(one: Series) -> Series:

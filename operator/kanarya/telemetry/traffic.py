@@ -30,6 +30,8 @@ class Traffic:
         Attempts of each track to which no answer came.
     gap
         A router lacks the sample from which to go on in this window.
+    blank
+        No router has a sample in the span.
     """
 
     counts: Counts
@@ -39,6 +41,7 @@ class Traffic:
     stable_newest: float | None
     newest_counted: float | None
     gap: bool
+    blank: bool
 
 
 def count_traffic(request: ReadRequest, snapshot: Snapshot, look: Look) -> Traffic:
@@ -54,11 +57,13 @@ def count_traffic(request: ReadRequest, snapshot: Snapshot, look: Look) -> Traff
     _check_presence(newest, look)
     counts, pairs, unanswered = _tally(request, snapshot, series, look)
     _check_breaker(request, series, look)
-    gap = any(has_gap(request.namespace, snapshot, pod, some, look) for pod, some in routers.items())
+    times = {pod: scrape_times(request.namespace, snapshot, pod, some) for pod, some in routers.items()}
+    gap = any(has_gap(times[pod], snapshot, some, look) for pod, some in routers.items())
+    blank = not any(is_new(some, look) for some in times.values())
     newest_counted = counting.newest_counted(samples["candidate"], look.span)
     if newest_counted is not None and newest_counted < look.stale_before - LAG_SECONDS:
         newest_counted = None  # Prometheus has just come back: what there is since is not old enough to count
-    return Traffic(counts, pairs, unanswered, newest["candidate"], newest["stable"], newest_counted, gap)
+    return Traffic(counts, pairs, unanswered, newest["candidate"], newest["stable"], newest_counted, gap, blank)
 
 
 def _histogram(series: Sequence[Series], request: ReadRequest, track: str) -> list[Series]:
@@ -126,9 +131,18 @@ def _check_breaker(request: ReadRequest, series: Sequence[Series], look: Look) -
             look.findings.add("match", Missing.MIRROR_BREAKER_OPEN, f"A router has suspended mirroring to {one.labels['track']}.")
 
 
-def has_gap(namespace: str, snapshot: Snapshot, pod: str, series: Sequence[Series], look: Look) -> bool:
-    """Tell whether a pod that is still scraped lacks the sample from which the span goes on; `series` are all of it that count."""
-    times = sorted({at for one in series for at, _ in one.samples}.union(snapshot.scrapes(namespace, pod)))
+def scrape_times(namespace: str, snapshot: Snapshot, pod: str, series: Sequence[Series]) -> list[float]:
+    """Give the times at which a pod was scraped, in order; `series` are all of it that count."""
+    return sorted({at for one in series for at, _ in one.samples}.union(snapshot.scrapes(namespace, pod)))
+
+
+def is_new(times: Sequence[float], look: Look) -> bool:
+    """Tell whether any of a pod's scrapes lies in the span of the look."""
+    return any(look.span.watermark < at <= look.span.until for at in times)
+
+
+def has_gap(times: Sequence[float], snapshot: Snapshot, series: Sequence[Series], look: Look) -> bool:
+    """Tell whether a pod that is still scraped lacks the sample from which the span goes on."""
     first = next((at for at in times if look.span.watermark < at <= look.span.until), None)
     if first is None:
         return False

@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from kanarya.decision.counts import Missing
+from kanarya.decision.counts import Counts, Missing
+from kanarya.decision.lifecycle import decide
+from kanarya.decision.state import Stage
 from tests.unit.decision.play import A, B, Play, Traffic, at_weight, spec, started
 
 
@@ -128,3 +130,33 @@ def test_restarts_count_from_those_of_the_pods_that_are_there() -> None:
     play.tick()
     assert play.run.reason == "CandidateRestarting"
     assert play.weight == 0
+
+
+def test_a_look_at_nothing_passes_over_nothing() -> None:
+    play = started()
+    play.until(at_weight(10))
+    before = play.run
+    play.now += 5
+    world = play.look()
+    assert world.reading is not None
+    blank = replace(world, reading=replace(world.reading, blank=True, counts=Counts()))
+    decision = decide(play.spec, play.state, blank, play.now)
+    assert decision.state.run is not None
+    assert (decision.state.run.watermark, decision.state.run.drift_watermark) == (before.watermark, before.drift_watermark)
+    assert decision.state.run.counts == before.counts
+
+
+def test_a_run_that_waits_for_its_first_sample_does_not_look_back_further_and_further() -> None:
+    play = Play().adopted()
+    play.ready = False
+    play.release(B)
+    play.traffic.rate = 0
+    play.until(lambda play: play.state.run is not None)
+    assert (play.run.stage, play.run.sampled_since) == (Stage.PREFLIGHT, None)
+    play.now += 5
+    world = play.look()
+    assert world.reading is not None
+    blank = replace(world, reading=replace(world.reading, blank=True, counts=Counts()))
+    decision = decide(play.spec, play.state, blank, play.now)
+    assert decision.state.run is not None
+    assert decision.state.run.watermark == world.reading.until

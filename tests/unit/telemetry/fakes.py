@@ -30,7 +30,7 @@ def exposition(page: str) -> Iterator[tuple[str, dict[str, str], float]]:
 
 
 class FakePrometheus:
-    """Keeps samples and answers selectors as Prometheus does; `fail` is raised instead when set."""
+    """Keeps samples and answers selectors as Prometheus does; `fail` is raised instead when set, and `nothing` is all it shows."""
 
     def __init__(self, scrape: float = 5.0) -> None:
         self.config = SourceConfig(url="http://prometheus.test", scrape_interval_seconds=scrape)
@@ -39,6 +39,7 @@ class FakePrometheus:
         self.samples: dict[Labels, list[tuple[float, float]]] = {}
         self.asked: list[tuple[str, float]] = []
         self.fail: BaseException | None = None
+        self.nothing = False
         self.closed = False
 
     def put(self, at: float, value: float, **labels: str) -> None:
@@ -59,7 +60,9 @@ class FakePrometheus:
         assert found is not None, promql
         start = at - int(found[2])
         matchers = [(name, sign, ast.literal_eval(text)) for name, sign, text in re.findall(r'(\w+)(=~|!=)("(?:[^"\\]|\\.)*")', found[1])]
-        result = []
+        result: list[Series] = []
+        if self.nothing:
+            return result
         for key, samples in self.samples.items():
             labels = dict(key)
             visible = tuple(sample for sample in samples if start < sample[0] <= at)

@@ -233,3 +233,15 @@ async def test_the_breaker_of_a_pod_that_is_gone(world: World) -> None:
     world.prometheus.scrape(1001.0, gone)
     world.run_to(1019.0)
     assert dict((await world.read(tick_seconds=20.0)).missing) == {}
+
+
+async def test_an_answer_with_nothing_new_is_blank(world: World) -> None:
+    world.run_to(1008.0)
+    assert not (await world.read()).blank
+    assert (await world.read(watermark=1006.0)).blank
+    world.prometheus.nothing = True
+    world.run_to(1030.0)
+    assert (await world.read(watermark=1006.0)).blank
+    world.prometheus.nothing = False
+    world.run_to(1032.0)
+    assert not (await world.read(watermark=1006.0)).blank

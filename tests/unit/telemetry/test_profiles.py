@@ -278,3 +278,12 @@ async def test_envoy_gateway_cannot_tell_the_tracks_so_ml_router_does() -> None:
     assert readings[0] == replace(readings[1], notes=PROFILES["envoy-gateway"].notes)
     assert readings[0].counts.candidate == Attempts(5, 2, {"80": 2, "120": 0})
     assert [query for query, _ in world.prometheus.asked] == [query for query, _ in plain.prometheus.asked]
+
+
+async def test_model_servers_without_a_new_sample_leave_the_look_open(world: World) -> None:
+    world.scraped += 5
+    world.prometheus.scrape(world.scraped, world.router)
+    world.clock.now = 1013.0
+    assert (await world.read(watermark=1006.0)).blank
+    world.run_to(1018.0)
+    assert not (await world.read(watermark=1006.0)).blank
