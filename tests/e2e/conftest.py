@@ -12,6 +12,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from filelock import FileLock, ReadWriteLock
 
 from examples import lab
 from kanarya.decision.replay import first_difference
@@ -25,6 +26,11 @@ Serving = Callable[..., lab.ModelService]
 """Makes a model service that is adopted and under load."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put tests that must be alone first: among others, each would wait for the ends of all that run, and keep the next ones from beginning."""
+    items.sort(key=lambda item: item.get_closest_marker("alone") is None)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     report = yield
@@ -34,6 +40,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 FAILED = pytest.StashKey[bool]()
+INSTALL_SECONDS = 300.0
+TURN_SECONDS = 2400.0
+"""The longest wait: for every test that is `alone`, one after another."""
 COUNTER = itertools.count(1)
 """Keeps namespaces apart whose tests have nearly the same name, or that one test makes."""
 
@@ -42,10 +51,26 @@ COUNTER = itertools.count(1)
 def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Install the operator with its chart; gives the folder of trained models."""
     lab.cluster_environment()
-    lab.install_operator()
+    with FileLock(beside_kubeconfig("operator.lock"), timeout=INSTALL_SECONDS):
+        lab.install_operator()
     folder = tmp_path_factory.mktemp("models")
     lab.models(folder)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def turn(laboratory: Path, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let tests of several processes run side by side, but one that is marked `alone` only by itself."""
+    # Needs the laboratory, which says where the cluster is.
+    lock = ReadWriteLock(beside_kubeconfig("scenarios.lock"), timeout=TURN_SECONDS)
+    alone = request.node.get_closest_marker("alone") is not None
+    with lock.write_lock() if alone else lock.read_lock():
+        yield
+
+
+def beside_kubeconfig(name: str) -> Path:
+    """Give the path of a file that every process sees which uses this cluster."""
+    return Path(os.environ["KUBECONFIG"]).with_name(name)
 
 
 @pytest.fixture

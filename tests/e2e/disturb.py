@@ -1,4 +1,7 @@
-"""Ways to disturb a cluster of one kind node, each of which puts right again what it did."""
+"""Ways to disturb a cluster of one kind node, each of which puts right again what it did.
+
+What disturbs more than one namespace is for tests marked `alone`.
+"""
 
 from __future__ import annotations
 

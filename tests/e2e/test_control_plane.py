@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from examples import lab
 from examples.lab import ModelService, steps
 from tests.e2e.conftest import Serving, check_end, no_client_error, quick_spec, weights_entered
 from tests.e2e.disturb import api_server_away, candidate_pods, kill_processes, node, restart_node
+
+pytestmark = pytest.mark.alone
 
 AWAY_SECONDS = 90.0
 LOWERED_SECONDS = 16.0

@@ -6,10 +6,14 @@ import time
 from datetime import datetime
 from itertools import pairwise
 
+import pytest
+
 from examples import lab
 from examples.lab import get
 from tests.e2e.conftest import Serving, check_evidence, no_client_error
 from tests.e2e.disturb import kill_processes, node, prometheus_away
+
+pytestmark = pytest.mark.alone
 
 
 def kill_operator() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from examples import lab
 from tests.e2e.conftest import Services, Serving, check_end, no_client_error, quick_spec, weights_entered
 from tests.e2e.disturb import prometheus_away
@@ -47,6 +49,7 @@ def test_a_candidate_that_nobody_measures_is_taken_back(serving: Serving) -> Non
     no_client_error(service)
 
 
+@pytest.mark.alone
 def test_without_prometheus_a_candidate_is_taken_back_when_its_policy_says_so(serving: Serving) -> None:
     service = serving(spec=quick_spec(analysis=policy("sourceDown", 20)))
     service.release("v1.8.1")

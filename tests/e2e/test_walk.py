@@ -18,7 +18,7 @@ NAMESPACE = "walk"
 WALK_SECONDS = 900
 
 
-@pytest.mark.usefixtures("laboratory")
+@pytest.mark.alone  # the page installs the operator with values of its own
 def test_a_table_becomes_a_rollout_by_copy_and_paste(tmp_path: Path) -> None:
     service = lab.ModelService(namespace=NAMESPACE, models=tmp_path)
     lab.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s")
@@ -30,7 +30,7 @@ def test_a_table_becomes_a_rollout_by_copy_and_paste(tmp_path: Path) -> None:
         raise
     finally:
         service.delete()
-        lab.install_operator()  # the page installs it with values of its own
+        lab.install_operator()
 
 
 def walk(folder: Path, script: str) -> str:
