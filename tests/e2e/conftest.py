@@ -12,10 +12,11 @@ from typing import Any
 
 import jsonschema
 import pytest
-from filelock import FileLock, ReadWriteLock
+from filelock import ReadWriteLock
 
 from examples import lab
 from kanarya.decision.replay import first_difference
+from tests.cluster.settings import Settings
 
 DUMPS = Path(os.environ.get("KANARYA_DUMPS", lab.ROOT / "build/out/dumps"))
 SCHEMA = json.loads((lab.ROOT / "docs/reference/evidence-v1.schema.json").read_text(encoding="utf-8"))
@@ -40,7 +41,6 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 FAILED = pytest.StashKey[bool]()
-INSTALL_SECONDS = 300.0
 TURN_SECONDS = 2400.0
 """The longest wait: for every test that is `alone`, one after another."""
 COUNTER = itertools.count(1)
@@ -51,7 +51,7 @@ COUNTER = itertools.count(1)
 def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Install the operator with its chart; gives the folder of trained models."""
     lab.cluster_environment()
-    with FileLock(beside_kubeconfig("operator.lock"), timeout=INSTALL_SECONDS):
+    with turns().write_lock():
         lab.install_operator()
     folder = tmp_path_factory.mktemp("models")
     lab.models(folder)
@@ -59,18 +59,18 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def turn(laboratory: Path, request: pytest.FixtureRequest) -> Iterator[None]:
+def turn(request: pytest.FixtureRequest) -> Iterator[None]:
     """Let tests of several processes run side by side, but one that is marked `alone` only by itself."""
-    # Needs the laboratory, which says where the cluster is.
-    lock = ReadWriteLock(beside_kubeconfig("scenarios.lock"), timeout=TURN_SECONDS)
     alone = request.node.get_closest_marker("alone") is not None
-    with lock.write_lock() if alone else lock.read_lock():
+    with turns().write_lock() if alone else turns().read_lock():
         yield
 
 
-def beside_kubeconfig(name: str) -> Path:
-    """Give the path of a file that every process sees which uses this cluster."""
-    return Path(os.environ["KUBECONFIG"]).with_name(name)
+def turns() -> ReadWriteLock:
+    """Give the lock that all processes share which use this cluster: written to by whoever must be alone."""
+    folder = Settings.read().cache
+    folder.mkdir(parents=True, exist_ok=True)
+    return ReadWriteLock(folder / "scenarios.lock", timeout=TURN_SECONDS)
 
 
 @pytest.fixture

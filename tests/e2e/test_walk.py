@@ -18,6 +18,7 @@ NAMESPACE = "walk"
 WALK_SECONDS = 900
 
 
+@pytest.mark.usefixtures("laboratory")
 @pytest.mark.alone  # the page installs the operator with values of its own
 def test_a_table_becomes_a_rollout_by_copy_and_paste(tmp_path: Path) -> None:
     service = lab.ModelService(namespace=NAMESPACE, models=tmp_path)

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from kanarya.decision.counts import Counts, Missing
+from kanarya.decision.counts import Counts, Missing, Reading
 from kanarya.decision.lifecycle import decide
-from kanarya.decision.state import Stage
+from kanarya.decision.state import Run, Stage
 from tests.unit.decision.play import A, B, Play, Traffic, at_weight, spec, started
 
 
@@ -132,18 +132,24 @@ def test_restarts_count_from_those_of_the_pods_that_are_there() -> None:
     assert play.weight == 0
 
 
+def after_a_blank_look(play: Play) -> tuple[Run, Reading]:
+    """Give the run after a look that showed nothing new, and what it said."""
+    play.now += 5
+    world = play.look()
+    assert world.reading is not None
+    reading = replace(world.reading, blank=True, counts=Counts())
+    decision = decide(play.spec, play.state, replace(world, reading=reading), play.now)
+    assert decision.state.run is not None
+    return decision.state.run, reading
+
+
 def test_a_look_at_nothing_passes_over_nothing() -> None:
     play = started()
     play.until(at_weight(10))
     before = play.run
-    play.now += 5
-    world = play.look()
-    assert world.reading is not None
-    blank = replace(world, reading=replace(world.reading, blank=True, counts=Counts()))
-    decision = decide(play.spec, play.state, blank, play.now)
-    assert decision.state.run is not None
-    assert (decision.state.run.watermark, decision.state.run.drift_watermark) == (before.watermark, before.drift_watermark)
-    assert decision.state.run.counts == before.counts
+    run, reading = after_a_blank_look(play)
+    assert reading.until > before.watermark
+    assert (run.watermark, run.drift_watermark, run.counts) == (before.watermark, before.drift_watermark, before.counts)
 
 
 def test_a_run_that_waits_for_its_first_sample_does_not_look_back_further_and_further() -> None:
@@ -153,10 +159,5 @@ def test_a_run_that_waits_for_its_first_sample_does_not_look_back_further_and_fu
     play.traffic.rate = 0
     play.until(lambda play: play.state.run is not None)
     assert (play.run.stage, play.run.sampled_since) == (Stage.PREFLIGHT, None)
-    play.now += 5
-    world = play.look()
-    assert world.reading is not None
-    blank = replace(world, reading=replace(world.reading, blank=True, counts=Counts()))
-    decision = decide(play.spec, play.state, blank, play.now)
-    assert decision.state.run is not None
-    assert decision.state.run.watermark == world.reading.until
+    run, reading = after_a_blank_look(play)
+    assert run.watermark == reading.until
