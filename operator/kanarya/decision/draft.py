@@ -12,7 +12,7 @@ from kanarya.decision.actions import Action, LowerWeight, Notice
 from kanarya.decision.counts import Missing, counts_json, drift_json
 from kanarya.decision.custom import Values, values_json
 from kanarya.decision.judge import ALL, Judged
-from kanarya.decision.state import Run, State
+from kanarya.decision.state import Run, Stage, State
 from kanarya.decision.streams import Bases, bases_json
 from kanarya.decision.verdict import Metric, Verdict
 from kanarya.decision.world import World
@@ -152,6 +152,7 @@ class Draft:
             "counts": counts_json(run.counts),
             "drift": drift_json(run.drift),
             "looks": [list(look) for look in run.looks],
+            **({"sampledSince": run.sampled_since} if run.stage is Stage.PREFLIGHT and run.sampled_since is not None else {}),
             "watermark": run.watermark,
             "newestSample": None if reading is None else reading.newest,
             "missing": {key: value.value for key, value in sorted(self.missing.items())},

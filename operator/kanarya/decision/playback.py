@@ -33,11 +33,14 @@ class Playback:
         What the last decision left behind; its chain's outbox holds the whole evidence.
     report
         What a recorded run says of the offline report of its candidate's model: pods of that time cannot be asked.
+    sampled_since
+        From when on a recorded Preflight waited for enough copies: it may hang on when pods were ready.
     """
 
     spec: RolloutSpec
     state: State
     report: OfflineReport | None = None
+    sampled_since: float | None = None
 
     @classmethod
     def planned(cls, spec: RolloutSpec, *, stable: Identity, candidate: Identity, at: float) -> Self:
@@ -72,7 +75,8 @@ class Playback:
         run = Run.begun(first["run"], Identity.model_validate(first["candidate"]), seen["at"] - seen["runElapsed"])
         stable = Identity.model_validate(first["stable"])
         report = OfflineReport.from_json(first["offlineReport"]) if "offlineReport" in first else None
-        return cls(spec, State(replicas=first["replicas"], stable=stable, run=run, chain=Chain(run=run.id)), report)
+        since = next((float(entry["sampledSince"]) for entry in entries if "sampledSince" in entry), None)
+        return cls(spec, State(replicas=first["replicas"], stable=stable, run=run, chain=Chain(run=run.id)), report, since)
 
     @property
     def run(self) -> Run:
@@ -104,6 +108,8 @@ class Playback:
         stable = self.state.stable
         if stable is None:
             raise AssertionError("a run has a stable")
+        if self.sampled_since is not None and now >= self.sampled_since and self.run.sampled_since is None:
+            self.state = self.state.model_copy(update={"run": self.run.model_copy(update={"sampled_since": self.sampled_since})})
         world = in_order(self.state.replicas, self.run.weight, stable=stable, candidate=self.run.candidate)
         pods = world.pods if ready else replace(world.pods, ready=0)
         if self.report is not None:

@@ -84,6 +84,7 @@ _OBSERVED: dict[str, Any] = {
 _JUDGED: dict[str, Any] = {
     **_OBSERVED,
     "looks": {"type": "array", "items": {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}},
+    "sampledSince": {"type": "number"},
     "edges": {
         "type": "object",
         "additionalProperties": {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2},
@@ -111,9 +112,9 @@ _JUDGED: dict[str, Any] = {
         },
     },
 }
-"""With the looks since the entry before, each as its time and the time up to which samples were counted; with the bucket edges used where a
-threshold has none; and in `tests` what method `Sequential` rests on besides counts: by stream the design effect and the windows that hold
-evidence."""
+"""With the looks since the entry before, each as its time and the time up to which samples were counted; in Preflight with the time from
+which on it waited for enough copies; with the bucket edges used where a threshold has none; and in `tests` what method `Sequential` rests
+on besides counts: by stream the design effect and the windows that hold evidence."""
 _KINDS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "RunStarted": (
         {

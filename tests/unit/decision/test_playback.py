@@ -11,7 +11,7 @@ from kanarya.decision.counts import Reading
 from kanarya.decision.playback import Playback, decisions, looks_of
 from kanarya.decision.replay import first_difference
 from kanarya.decision.state import MOST_LOOKS, Identity
-from tests.unit.decision.play import A, B, Play, Traffic, spec
+from tests.unit.decision.play import A, B, Play, Traffic, at_weight, spec
 
 
 @dataclass
@@ -76,6 +76,19 @@ def test_a_fault_that_comes_late_is_found_at_the_same_look() -> None:
     play.until(lambda play: play.weight == 25)
     play.tick(), play.tick(), play.tick()
     play.traffic = Traffic(rate=50, errors=0.1)
+    play.ended()
+    assert decisions(again(play).entries) == decisions(play.entries)
+
+
+def test_a_wait_for_copies_that_began_before_the_first_one_is_as_long_again() -> None:
+    play = played(Traffic(rate=100, copied=False))
+    play.until(lambda play: play.run.sampled_since is not None)
+    for _ in range(3):
+        play.tick()
+    assert not play.run.counts.candidate.requests
+    play.traffic.copied, play.traffic.rate = True, 1.0
+    play.until(at_weight(5))
+    play.traffic.rate = 100.0
     play.ended()
     assert decisions(again(play).entries) == decisions(play.entries)
 
