@@ -56,6 +56,8 @@ class Pass:
     began: float
     rolling_back: bool
     """The operator knew at its beginning of a rollback that is not finished."""
+    run: str = ""
+    """The run that the operator knew of at its beginning; empty when it knew of none."""
     calls: list[Call] = field(default_factory=list)
     route_version: str = ""
     """Version of the route as this pass read it last."""
@@ -126,7 +128,8 @@ class Operator:
         ACTOR.set(self.name)
         memory = self.reconciler.memory(key)
         run = memory.state.run if memory is not None and memory.state is not None else None
-        one = Pass(self.name, self.booted, asyncio.get_running_loop().time(), run is not None and run.stage is Stage.ROLLING_BACK)
+        began, back = asyncio.get_running_loop().time(), run is not None and run.stage is Stage.ROLLING_BACK
+        one = Pass(self.name, self.booted, began, back, "" if run is None else run.id)
         self.current = one
         belonging = PASS.set(one)
         self._watcher.pass_began(one)

@@ -378,4 +378,17 @@ STORIES: dict[str, Story] = {
         scrape=2,
         routers=2,
     ),
+    "a weight that is on its way while somebody deletes the checkpoint is still one of the run": Story(
+        255305400,
+        (
+            Event(14, "release", {"version": "v2"}),
+            Event(30.2, "pause", {"seconds": 1.0}),
+            Event(44.18, "api", {"kind": "slow", "scope": "writes", "share": 1.0, "seconds": 10.2}),
+            Event(48.19, "delete", {"what": "checkpoint"}),
+        ),
+        spec={"analysis": {"method": "Sequential"}},
+        models={"v2": Model(startup=0.5)},
+        rate=60,
+        scrape=5,
+    ),
 }

@@ -166,7 +166,8 @@ class Writes:
             return self._oracle.violated(3, f"weight {after} without a look at Prometheus in its pass")
         if read.spoiled:
             self._oracle.violated(3, f"weight {after} on an answer that was {read.spoiled}")
-        run = str((self._world.checkpoint().get("run") or {}).get("id"))
+        # Somebody may have deleted the checkpoint under the operator's hands.
+        run = str((self._world.checkpoint().get("run") or {}).get("id", one.run))
         if read.twice > self._oracle.memory.began.get(run, 0.0):  # what was before the run does not count
             self._oracle.violated(3, f"weight {after} on an answer that was twice")
         newest = read.newest.get(candidate)
