@@ -29,7 +29,10 @@ Serving = Callable[..., lab.ModelService]
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put tests that must be alone first: among others, each would wait for the ends of all that run, and keep the next ones from beginning."""
-    items.sort(key=lambda item: item.get_closest_marker("alone") is None)
+    here = Path(__file__).parent
+    ours = [item for item in items if item.path.is_relative_to(here)]  # `items` holds those of other folders, too
+    ours.sort(key=lambda item: item.get_closest_marker("alone") is None)
+    items[:] = [item for item in items if not item.path.is_relative_to(here)] + ours
 
 
 @pytest.hookimpl(wrapper=True)

@@ -83,7 +83,7 @@ def test_thin_traffic_holds_with_a_forecast_and_decides_when_more_comes(service:
         assert found.weight() == 50
         time.sleep(1)
     stats = found.stats()
-    assert set(stats["by_status"]) == {"200"}, stats
+    assert (stats["error_count"], set(stats["by_status"])) == (0, {"200"}), stats
     lab.kubectl("delete", "pod", "-n", found.namespace, found.load, "--now")
     found.start_load(rate=80)
     entries = check_end(found, "Succeeded", "Promoted")

@@ -168,7 +168,7 @@ class Reading:
     Attributes
     ----------
     until
-        Samples up to this time (epoch seconds) are counted; the next look goes on from here.
+        Samples up to this time (epoch seconds) are counted; the next look goes on from here, unless this one is `blank`.
     counts
         Increments since the watermark of the request.
     drift

@@ -7,7 +7,7 @@ from kanarya.decision.counts import Counts, Drift, Missing, Reading, add_bins
 from kanarya.decision.custom import blocking, counted, values_of, watched
 from kanarya.decision.draft import Draft
 from kanarya.decision.judge import ALL, Standard, judge, settled
-from kanarya.decision.state import MOST_LOOKS, Stage
+from kanarya.decision.state import MOST_LOOKS, Run, Stage
 from kanarya.decision.streams import bases, is_last, learned, looked
 from kanarya.decision.verdict import Kind, Metric
 
@@ -18,12 +18,13 @@ BLOCKING: tuple[Metric, ...] = ("errors", "latency", "match")
 def observe(draft: Draft) -> None:
     """Add what was seen since the last look, and judge the step."""
     run, reading = draft.run, draft.world.reading
+    left_open = reading is not None and _left_open(run, reading)
     if reading is not None and reading.history_lost:
         draft.notice("Warning", "HistoryLost", "Prometheus no longer has the samples since the last look: the step's counts begin again")
         reference = dict(reading.drift.reference)
         draft.update_run(**run.anew(), watermark=reading.until, drift=Drift({}, reference), drift_watermark=reading.until)
         draft.record("HistoryLost", until=reading.until)
-    elif reading is not None and reading.until > run.watermark and not _left_open(draft, reading):
+    elif reading is not None and reading.until > run.watermark and not left_open:
         drift = Drift(add_bins(run.drift.current, reading.drift.current), dict(reading.drift.reference) or run.drift.reference)
         draft.update_run(counts=run.counts + reading.counts, watermark=reading.until, drift=drift, drift_watermark=reading.until)
     if reading is not None and draft.state.chain is not None:
@@ -34,7 +35,7 @@ def observe(draft: Draft) -> None:
         draft.update_run(counts=counts, custom=watched(before.custom, reading, analysis_of(draft), before.weight_since))
     _judge(draft)
     if reading is not None and not reading.history_lost and reading.until > run.watermark:
-        _remember(draft, Counts() if _left_open(draft, reading) else reading.counts)
+        _remember(draft, Counts() if left_open else reading.counts)
     run = draft.run
     if run.sampled_since is None and run.counts.candidate.requests:
         draft.update_run(sampled_since=draft.now)
@@ -46,12 +47,12 @@ def observe(draft: Draft) -> None:
     )
 
 
-def _left_open(draft: Draft, reading: Reading) -> bool:
+def _left_open(run: Run, reading: Reading) -> bool:
     """Whether an answer that shows nothing new may only be short of what Prometheus has, so that the next look must not pass over it.
 
     Where no sample of the candidate was counted yet, nothing is passed over: a run may wait for its first one as long as it takes.
     """
-    return reading.blank and (draft.run.stage is not Stage.PREFLIGHT or draft.run.sampled_since is not None)
+    return reading.blank and (run.stage is not Stage.PREFLIGHT or run.sampled_since is not None)
 
 
 def _judge(draft: Draft) -> None:

@@ -11,7 +11,7 @@ from kanarya.telemetry.look import Findings, Look
 from kanarya.telemetry.request import ReadRequest
 from kanarya.telemetry.snapshot import Snapshot
 from kanarya.telemetry.source import Series
-from kanarya.telemetry.traffic import Claims, has_gap, scrape_times
+from kanarya.telemetry.traffic import Claims, gap_and_blank
 
 Rows = Mapping[str, Mapping[str, float]]
 """Numbers by feature and bin."""
@@ -58,8 +58,8 @@ def count_drift(request: ReadRequest, snapshot: Snapshot, look: Look) -> tuple[D
     drift = Drift(
         current={feature: _bins(current[feature]) for feature in whole}, reference={name: _bins(reference[name]) for name in whole}
     )
-    times = {pod: scrape_times(request.namespace, snapshot, pod, series) for pod, series in pods.items()}
-    return drift, any(has_gap(times[pod], snapshot, series, look) for pod, series in pods.items())
+    gap, _ = gap_and_blank(request.namespace, snapshot, pods, look)
+    return drift, gap
 
 
 def _bins(row: Mapping[str, float]) -> Bins:

@@ -18,7 +18,7 @@ from kanarya.telemetry.request import ReadRequest
 from kanarya.telemetry.servers import UP, Outcome, ServerProfile
 from kanarya.telemetry.snapshot import Snapshot, Target, target_of
 from kanarya.telemetry.source import Series
-from kanarya.telemetry.traffic import Traffic, has_gap, is_new, scrape_times
+from kanarya.telemetry.traffic import Traffic, gap_and_blank
 
 _OF_THE_TARGET = frozenset({"namespace", "pod", "job", "instance", "le", "__name__"})
 _NOTHING = NativeHistogram(0.0, ())
@@ -67,9 +67,7 @@ def count_served(profile: ServerProfile, request: ReadRequest, snapshot: Snapsho
     for (track, _, outcome, _), attempts in counted.attempts.items():
         sums[track] += replace(attempts, errors=attempts.requests) if outcome == "error" else attempts
     got = {pod: [_got(one) for one in some] for (_, pod), some in pods.items()}
-    times = {pod: scrape_times(request.namespace, snapshot, pod, some) for pod, some in got.items()}
-    gap = any(has_gap(times[pod], snapshot, some, look) for pod, some in got.items())
-    blank = not any(is_new(some, look) for some in times.values())
+    gap, blank = gap_and_blank(request.namespace, snapshot, got, look)
     return Served(sums, counted.pairs, newest, gap, blank)
 
 

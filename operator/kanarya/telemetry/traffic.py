@@ -57,9 +57,7 @@ def count_traffic(request: ReadRequest, snapshot: Snapshot, look: Look) -> Traff
     _check_presence(newest, look)
     counts, pairs, unanswered = _tally(request, snapshot, series, look)
     _check_breaker(request, series, look)
-    times = {pod: scrape_times(request.namespace, snapshot, pod, some) for pod, some in routers.items()}
-    gap = any(has_gap(times[pod], snapshot, some, look) for pod, some in routers.items())
-    blank = not any(is_new(some, look) for some in times.values())
+    gap, blank = gap_and_blank(request.namespace, snapshot, routers, look)
     newest_counted = counting.newest_counted(samples["candidate"], look.span)
     if newest_counted is not None and newest_counted < look.stale_before - LAG_SECONDS:
         newest_counted = None  # Prometheus has just come back: what there is since is not old enough to count
@@ -131,20 +129,17 @@ def _check_breaker(request: ReadRequest, series: Sequence[Series], look: Look) -
             look.findings.add("match", Missing.MIRROR_BREAKER_OPEN, f"A router has suspended mirroring to {one.labels['track']}.")
 
 
-def scrape_times(namespace: str, snapshot: Snapshot, pod: str, series: Sequence[Series]) -> list[float]:
-    """Give the times at which a pod was scraped, in order; `series` are all of it that count."""
-    return sorted({at for one in series for at, _ in one.samples}.union(snapshot.scrapes(namespace, pod)))
+def gap_and_blank(namespace: str, snapshot: Snapshot, pods: Mapping[str, Sequence[Series]], look: Look) -> tuple[bool, bool]:
+    """Tell whether a pod that is still scraped lacks the sample from which the span goes on, and whether none has a sample in the span.
 
-
-def is_new(times: Sequence[float], look: Look) -> bool:
-    """Tell whether any of a pod's scrapes lies in the span of the look."""
-    return any(look.span.watermark < at <= look.span.until for at in times)
-
-
-def has_gap(times: Sequence[float], snapshot: Snapshot, series: Sequence[Series], look: Look) -> bool:
-    """Tell whether a pod that is still scraped lacks the sample from which the span goes on."""
-    first = next((at for at in times if look.span.watermark < at <= look.span.until), None)
-    if first is None:
-        return False
-    started = next((found for one in series if (found := snapshot.starts(one).believed(one.samples, first)) is not None), None)
-    return counting.gap(times, started, look.span, look.horizon)
+    `pods` holds, by name, all series of each pod that count.
+    """
+    gap, blank = False, True
+    for pod, series in pods.items():
+        times = sorted({at for one in series for at, _ in one.samples}.union(snapshot.scrapes(namespace, pod)))
+        first = next((at for at in times if look.span.watermark < at <= look.span.until), None)
+        if first is not None:
+            blank = False
+            started = next((found for one in series if (found := snapshot.starts(one).believed(one.samples, first)) is not None), None)
+            gap = gap or counting.gap(times, started, look.span, look.horizon)
+    return gap, blank

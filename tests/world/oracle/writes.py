@@ -134,10 +134,11 @@ class Writes:
             self._own, self.counted_from = after, self.weight_changed
             self._unseen = not self._world.operators
 
-    def seen_from(self, run: Object) -> float:
+    def seen_from(self) -> float:
         """Give from when on the operator, whose clock may be ahead, can tell that requests speak for the weight there is."""
         if "clock" not in self._oracle.touched and not self._oracle.several:
             return self.counted_from
+        run = self._world.checkpoint().get("run") or {}
         return max(self.counted_from, float(run.get("weightSince", 0.0)) - self._world.wall() + self._world.now())
 
     def booted(self) -> None:
@@ -220,8 +221,7 @@ class Writes:
         if total < needed and not self._oracle.several:
             self._oracle.violated(1, f"weight {after} on {total} requests since the last weight change; {needed:.0f} are needed")
         began = self._oracle.memory.began.get(run, 0.0)  # a first step of weight 0 comes without a change of the route
-        document = self._world.checkpoint().get("run") or {}
-        settled, spoiled = self.counted(candidate, max(self.seen_from(document), began), seen_at - LAG_SECONDS)
+        settled, spoiled = self.counted(candidate, max(self.seen_from(), began), seen_at - LAG_SECONDS)
         breach = breach_of(settled, limits, margin=1.0 if self.weight_changed == self.counted_from else BORDER)
         if breach and not spoiled:
             self._oracle.violated(1, f"weight {after} though {breach}")
