@@ -32,6 +32,12 @@ log = logging.getLogger(__name__)
 MAX_BYTES = 32 * 1024 * 1024
 """The largest answer that is read. A larger one is a failure, never half an answer."""
 
+WHOLE = {"partial_response": "false", "deny_partial_response": "1"}
+"""How Thanos, and how VictoriaMetrics, is told to fail rather than to answer without the stores that are away. Prometheus ignores both.
+
+A look would pass over what an answer lacks: the watermark is one for all routers.
+"""
+
 MAX_SKEW_SECONDS = 10.0
 """How far the clocks of the two machines may be apart. Beyond it "later than the last weight change" means nothing."""
 
@@ -142,6 +148,7 @@ class PrometheusSource:
     async def _post(self, client: httpx.AsyncClient, promql: str, at: float, lookback: float | None) -> bytes:
         timeout = self.config.timeout_seconds
         form = {"query": promql, "time": f"{at:.3f}", "timeout": f"{math.ceil(timeout * 1000)}ms"}
+        form |= WHOLE
         if lookback is not None:
             form["lookback_delta"] = f"{math.ceil(lookback * 1000)}ms"
         sent = self._wall()

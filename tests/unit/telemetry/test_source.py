@@ -86,7 +86,8 @@ async def test_a_matrix_is_read() -> None:
     head, form = seen[0]
     assert head.startswith("POST /prom/api/v1/query HTTP/1.1")
     assert "accept-encoding: identity" in head.lower()
-    assert form == {"query": ['up{pod="a"}[20s]'], "time": ["1000.500"], "timeout": ["2000ms"]}
+    whole = {"partial_response": ["false"], "deny_partial_response": ["1"]}  # else errors that one store knows would be passed over
+    assert form == {"query": ['up{pod="a"}[20s]'], "time": ["1000.500"], "timeout": ["2000ms"], **whole}
 
 
 async def test_no_series() -> None:
