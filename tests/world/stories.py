@@ -391,4 +391,17 @@ STORIES: dict[str, Story] = {
         rate=60,
         scrape=5,
     ),
+    "a weight that rises while somebody has just cut the candidate's Service off is one of the plan's, too": Story(
+        730009632,
+        (
+            Event(0.21, "sicken", {"track": "stable", "what": "crashing", "seconds": 0.8}),
+            Event(14, "release", {"version": "v2"}),
+            Event(32.34, "meddle", {"what": "candidate Service"}),
+        ),
+        spec={"analysis": {"method": "Sequential"}},
+        models={"v2": Model(startup=2.0)},
+        rate=60,
+        scrape=5,
+        routers=2,
+    ),
 }

@@ -157,6 +157,10 @@ class Writes:
         guard = (one.calls[-1].body.get("metadata") or {}).get("resourceVersion")
         if not guard or guard != one.route_version:
             self._oracle.violated(1, f"an upward write is guarded by {guard!r}, the pass had read {one.route_version!r}")
+        # Somebody may have deleted the checkpoint under the operator's hands.
+        run = str((self._world.checkpoint().get("run") or {}).get("id", one.run))
+        self._check_order(run, after)
+        self.raised[run] = max(after, self.raised.get(run, 0))
         candidate = self.candidate()
         if candidate is None and self._oracle.since_touched("candidate Service") < 1.0:
             return None  # somebody has deleted it under the operator's hands
@@ -167,8 +171,6 @@ class Writes:
             return self._oracle.violated(3, f"weight {after} without a look at Prometheus in its pass")
         if read.spoiled:
             self._oracle.violated(3, f"weight {after} on an answer that was {read.spoiled}")
-        # Somebody may have deleted the checkpoint under the operator's hands.
-        run = str((self._world.checkpoint().get("run") or {}).get("id", one.run))
         if read.twice > self._oracle.memory.began.get(run, 0.0):  # what was before the run does not count
             self._oracle.violated(3, f"weight {after} on an answer that was twice")
         newest = read.newest.get(candidate)
@@ -188,8 +190,6 @@ class Writes:
         document = self._world.checkpoint().get("run") or {}
         if document.get("step", -1) >= 0:  # the first weight rests on preflight, which does not count
             self._check_counts(run, candidate, read.at, after)
-        self._check_order(run, after)
-        self.raised[run] = max(after, self.raised.get(run, 0))
         return None
 
     def _check_asked_for(self, one: Pass, after: int) -> None:
