@@ -404,4 +404,16 @@ STORIES: dict[str, Story] = {
         scrape=5,
         routers=2,
     ),
+    "of three operators one has not seen what the others raised and took back: what it counted at this weight stands": Story(
+        730010692,
+        (
+            Event(14, "release", {"version": "v2"}),
+            Event(28.84, "second", {"seconds": 20.7, "oldest_goes": False}),
+            Event(33.63, "second", {"seconds": 15.5, "oldest_goes": False}),
+        ),
+        spec={"analysis": {"intervalSeconds": 1, "method": "Sequential"}},
+        models={"v2": Model(startup=6.0)},
+        rate=60,
+        scrape=1,
+    ),
 }

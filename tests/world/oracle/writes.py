@@ -130,6 +130,8 @@ class Writes:
             pass  # a foreign rise taken back: what was counted before still stands
         elif operator is not None and after == self._earlier[0] and operator.booted < since and self._unknown(before):
             self._own, self.counted_from = self._earlier  # a rise whose answer was lost, taken back like a foreign one
+        elif operator is not None and 0 < after == self._earlier[0] and self._oracle.several:
+            self._own, self.counted_from = self._earlier  # one operator's rise is foreign to another, and a third saw neither
         elif operator is not None or after < own:
             self._own, self.counted_from = after, self.weight_changed
             self._unseen = not self._world.operators
@@ -178,10 +180,11 @@ class Writes:
             return self._oracle.violated(3, f"weight {after} though Prometheus shows nothing of the candidate")
         # All clocks were set back a little, and nothing that the new process found was as late as its beginning.
         set_back = self._oracle.touched.get("clocks back", float("-inf")) > operator.booted - CATCH_UP_SECONDS
-        if newest <= max(0.0 if set_back else operator.booted, self.weight_changed):
+        since = self.counted_from if self._oracle.several else self.weight_changed
+        if newest <= max(0.0 if set_back else operator.booted, since):
             self._oracle.violated(
                 1,
-                f"weight {after} on samples from {newest:.2f}; weight since {self.weight_changed:.2f}, process since {operator.booted:.2f}",
+                f"weight {after} on samples from {newest:.2f}; weight since {since:.2f}, process since {operator.booted:.2f}",
             )
         oldest = 3 * self._world.story.scrape + 3 + LAG_SECONDS + abs(self._world.operator_offset)
         if read.at - newest > oldest + (CATCH_UP_SECONDS if set_back else 0.0):
