@@ -21,6 +21,27 @@ WEIGHT = (
         "decision/test_preflight.py::test_preflight_waits_for_the_first_copies_where_requests_come",
     ),
     Patch(
+        "copies worse than slo keep the first weight back for a while only",
+        "decision/stages.py",
+        "        if verdict.kind is Kind.WITHIN:\n",
+        "        if verdict.kind is Kind.WITHIN and left > 0:\n",
+        "decision/test_preflight.py::test_copies_that_are_worse_than_slo_hold_the_first_weight_as_they_hold_a_step",
+    ),
+    Patch(
+        "the first weight does not wait for comparisons",
+        "decision/stages.py",
+        "        elif counted and verdict.reason ==",
+        "        elif left > 0 and verdict.reason ==",
+        "decision/test_preflight.py::test_copies_that_cannot_be_compared_hold_the_first_weight",
+    ),
+    Patch(
+        "the wait for copies goes on when those counted are lost",
+        "decision/state.py",
+        ', "sampled_since": None}',
+        "}",
+        "decision/test_preflight.py::test_preflight_waits_anew_for_copies_when_those_it_had_counted_are_lost",
+    ),
+    Patch(
         "samples older than the last weight change count as proof",
         "decision/observing.py",
         "> max(draft.world.started, run.weight_since)",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kanarya.api.rollout import MissingPolicy, RolloutSpec
 from kanarya.decision.actions import LowerWeight, PointStable, WriteSettings
 from kanarya.decision.draft import Draft
-from kanarya.decision.observing import analysis_of, blocking_of, missing_policies
+from kanarya.decision.observing import analysis_of, judged_of, missing_policies
 from kanarya.decision.state import Ended, Outcome, Run, Stage
 from kanarya.decision.verdict import Kind, Metric
 
@@ -92,10 +92,8 @@ def _unavailable(draft: Draft) -> Ending | None:
 
 def _breach(draft: Draft) -> Ending | None:
     run, now, analysis = draft.run, draft.now, analysis_of(draft)
-    blocking = blocking_of(draft)
-    aborting: tuple[Metric, ...] = (*blocking, "drift") if analysis.drift.action == "Abort" else blocking
-    if run.stage is Stage.PREFLIGHT:  # pods that have just started are slow: only the steps judge latency
-        aborting = tuple(metric for metric in aborting if metric != "latency")
+    judged = judged_of(draft)
+    aborting: tuple[Metric, ...] = (*judged, "drift") if analysis.drift.action == "Abort" else judged
     for metric in aborting:
         verdict = draft.verdicts[metric]
         if verdict.kind is Kind.BAD:

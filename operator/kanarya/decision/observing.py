@@ -39,7 +39,7 @@ def observe(draft: Draft) -> None:
     run = draft.run
     if run.sampled_since is None and run.counts.candidate.requests:
         draft.update_run(sampled_since=draft.now)
-    within = any(draft.verdicts[metric].kind is Kind.WITHIN for metric in blocking_of(draft))
+    within = any(draft.verdicts[metric].kind is Kind.WITHIN for metric in judged_of(draft))
     missing_since = {policy: run.missing_since.get(policy, draft.now) for policy in missing_policies(draft)}
     draft.update_run(
         within_since=(run.within_since if run.within_since is not None else draft.now) if within else None,
@@ -73,8 +73,7 @@ def _judge(draft: Draft) -> None:
         values=draft.values,
     )
     since = run.storm_since if run.storm_since is not None else draft.now
-    excused = [metric for metric in draft.judged.excused if metric != "latency" or run.stage is not Stage.PREFLIGHT]
-    draft.update_run(storm_since=since if excused else None)
+    draft.update_run(storm_since=since if set(draft.judged.excused).intersection(judged_of(draft)) else None)
 
 
 def _remember(draft: Draft, seen: Counts) -> None:
@@ -98,6 +97,12 @@ def analysis_of(draft: Draft) -> Analysis:
 def blocking_of(draft: Draft) -> tuple[Metric, ...]:
     """Name the metrics that must be Good for the weight to rise, and end the run when they are Bad."""
     return (*BLOCKING, *blocking(analysis_of(draft)))
+
+
+def judged_of(draft: Draft) -> tuple[Metric, ...]:
+    """Name those of `blocking_of` that the present stage goes by: pods that have just started are slow, so only the steps judge latency."""
+    preflight = draft.run.stage is Stage.PREFLIGHT
+    return tuple(metric for metric in blocking_of(draft) if not (preflight and metric == "latency"))
 
 
 def missing_policies(draft: Draft) -> dict[str, str]:

@@ -34,7 +34,7 @@ class Playback:
     report
         What a recorded run says of the offline report of its candidate's model: pods of that time cannot be asked.
     sampled_since
-        From when on a recorded Preflight waited for enough copies: it may hang on when pods were ready.
+        From when on a recorded Preflight waited for enough copies, at last: it may hang on when pods were ready.
     """
 
     spec: RolloutSpec
@@ -75,7 +75,7 @@ class Playback:
         run = Run.begun(first["run"], Identity.model_validate(first["candidate"]), seen["at"] - seen["runElapsed"])
         stable = Identity.model_validate(first["stable"])
         report = OfflineReport.from_json(first["offlineReport"]) if "offlineReport" in first else None
-        since = next((float(entry["sampledSince"]) for entry in entries if "sampledSince" in entry), None)
+        since = next((float(entry["sampledSince"]) for entry in reversed(entries) if "sampledSince" in entry), None)
         return cls(spec, State(replicas=first["replicas"], stable=stable, run=run, chain=Chain(run=run.id)), report, since)
 
     @property

@@ -6,18 +6,20 @@ from typing import Any
 
 from kanarya.decision import evidence, offline
 from kanarya.decision.actions import EnsureStable, LowerWeight, PointStable, RaiseWeight, WriteSettings
-from kanarya.decision.counts import Reading
+from kanarya.decision.counts import Missing, Reading
 from kanarya.decision.draft import SOON, Draft
 from kanarya.decision.ending import WOULD_PROMOTE, end, withdraw
 from kanarya.decision.keeping import FOLLOW_SECONDS
-from kanarya.decision.observing import analysis_of, blocking_of, fresh
+from kanarya.decision.observing import analysis_of, blocking_of, fresh, judged_of
 from kanarya.decision.state import Run, Stage, State
-from kanarya.decision.verdict import Kind
+from kanarya.decision.verdict import Kind, Verdict
 
 QUIET_SECONDS = 10.0
 """A run leaves Preflight only this long after the last change of target or rollout: Helm applies custom resources last."""
 SHOWING_SECONDS = 30.0
-"""From the first copies on, or since they could have come, Preflight waits so long at most for enough to tell a broken candidate."""
+"""From the first copies on, or since they could have come, Preflight waits so long at most for enough to tell a broken candidate.
+
+What those there are show does not pass with time."""
 SETTLE_SECONDS = 5.0
 """Pods that no longer serve are kept this long after the switch, so that every router has noticed."""
 
@@ -103,16 +105,32 @@ def _measured_otherwise(draft: Draft) -> list[str]:
 
 
 def _undecided(draft: Draft) -> list[tuple[str, str]]:
-    """List what too few copies have been judged by: a plainly broken candidate then never gets a live request."""
+    """List what copies say against a first weight, or do not say yet: a plainly broken candidate then never gets a live request.
+
+    Too few of them are waited for a while, for where traffic is thin there are never enough. What they show holds as it does in a step.
+    """
     run = draft.run
-    verdicts = [(metric, draft.verdicts[metric]) for metric in blocking_of(draft) if metric != "latency"]
+    verdicts = [(metric, draft.verdicts[metric]) for metric in judged_of(draft)]
     if run.storm_since is not None:
         return [(verdict.reason, f"{metric}: {verdict.detail}") for metric, verdict in verdicts if metric in draft.judged.excused]
     left = 0.0 if run.sampled_since is None else SHOWING_SECONDS - (draft.now - run.sampled_since)
-    kinds = (Kind.INSUFFICIENT, Kind.WITHIN) if run.counts.candidate.requests else (Kind.INSUFFICIENT, Kind.NO_DATA)
-    unclear = [(metric, verdict) for metric, verdict in verdicts if verdict.kind in kinds and left > 0]
-    said = [(verdict.reason, f"{metric}, by copies: {verdict.detail or verdict.reason}") for metric, verdict in unclear]
-    return [(reason, f"{words}; waiting {left:.0f} s at most") for reason, words in said]
+    counted = run.counts.candidate.requests > 0
+    found: list[tuple[str, str]] = []
+    for metric, verdict in verdicts:
+        words = f"{metric}, by copies: {verdict.detail or verdict.reason}"
+        if verdict.kind is Kind.WITHIN:
+            hold = (run.spec or draft.spec).plan.max_hold_seconds
+            found.append((verdict.reason, f"{words}{_numbers(verdict)}; held until that is better, {hold} s (maxHoldSeconds) at most"))
+        elif counted and verdict.reason == Missing.COMPARISONS_MISSING.value:
+            found.append((verdict.reason, f"{words}; held until that is better"))
+        elif left > 0 and (verdict.kind is Kind.INSUFFICIENT or (verdict.kind is Kind.NO_DATA and not counted)):
+            found.append((verdict.reason, f"{words}; waiting {left:.0f} s at most"))
+    return found
+
+
+def _numbers(verdict: Verdict) -> str:
+    known = verdict.estimate is not None and verdict.slo is not None
+    return f" ({verdict.estimate:.4g}, slo {verdict.slo:.4g}, {verdict.have:.0f} requests)" if known else ""
 
 
 def _unshown(draft: Draft) -> list[tuple[str, str]]:

@@ -109,7 +109,8 @@ class Run(Record):
 
     def anew(self) -> dict[str, Any]:
         """Give the changes with which counting begins again."""
-        return {"counts": Counts(), "rings": {}, "bursts": next_stage(self.bursts), "custom": {}, "storm_since": None}
+        gone = {"counts": Counts(), "rings": {}, "custom": {}, "storm_since": None, "sampled_since": None}
+        return {**gone, "bursts": next_stage(self.bursts)}
 
     @property
     def virtual_weight(self) -> int:

@@ -44,7 +44,7 @@ def spec(**changes: Any) -> RolloutSpec:
 
 @dataclass
 class Traffic:
-    """Requests per second, and what becomes of the candidate's; of stable's, `stable_errors` fail."""
+    """Requests per second, and what becomes of the candidate's; of stable's, `stable_errors` fail. `compared` is a share of attempts."""
 
     rate: float = 100.0
     errors: float = 0.0
@@ -52,6 +52,7 @@ class Traffic:
     slow: float = 0.0
     very_slow: float = 0.0
     mismatches: float = 0.0
+    compared: float = 1.0
     shifted: bool = False
     copied: bool = True
     missing: dict[str, Missing] = field(default_factory=dict)
@@ -73,6 +74,7 @@ class Play:
     weights: list[tuple[float, int]] = field(default_factory=list)
     entries: list[dict[str, Any]] = field(default_factory=list)
     last_sample: float | None = None
+    history_lost: bool = False
 
     @property
     def run(self) -> Run:
@@ -133,14 +135,15 @@ class Play:
                 attempts(live),
                 attempts(mirror),
                 Attempts(total, total * self.traffic.stable_errors, {}),
-                total,
                 live + mirror,
-                (live + mirror) * self.traffic.mismatches,
+                (live + mirror) * self.traffic.compared,
+                (live + mirror) * self.traffic.compared * self.traffic.mismatches,
             ),
             drift=Drift({"spread_bp": (*bins, 0.0)}, REFERENCE),
             newest=until if self.traffic.rate else None,
             newest_counted=until if self.traffic.rate else None,
             missing=self.traffic.missing,
+            history_lost=self.history_lost,
         )
 
     def tick(self, seconds: float = 1.0) -> Decision:

@@ -94,6 +94,7 @@ def test_a_candidate_without_pods_is_given_up_as_at_the_virtual_weight() -> None
 
 def test_a_run_that_lasts_too_long() -> None:
     play = observing(plan={**spec().plan.model_dump(by_alias=True), "maxRunSeconds": 60})
+    play.until(lambda play: play.state.run is not None and play.run.step == 0)
     play.traffic = Traffic(errors=0.015)
     assert play.ended() == "Observed"
     assert play.state.history[-1].message.startswith("would have been ended at step 1 of 5, weight 5: ")

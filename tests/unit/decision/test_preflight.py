@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from kanarya.decision.counts import Missing
 from kanarya.decision.replay import first_difference
 from tests.unit.decision.play import B, Play, Traffic, at_weight, spec
@@ -79,15 +81,76 @@ def test_preflight_does_not_wait_for_ever_where_traffic_is_thin() -> None:
     assert 30 <= play.now - first <= 32
 
 
-def test_preflight_waits_while_copies_are_worse_than_slo() -> None:
-    """By few copies, method Sequential says no more of a candidate that fails half of them."""
+WORSE = {
+    "errors": (Traffic(rate=4000, errors=0.016), "ErrorsAboveSlo"),
+    "predictions": (Traffic(rate=4000, mismatches=0.075), "MismatchesAboveSlo"),
+}
+
+
+@pytest.mark.parametrize("method", ["Threshold", "Sequential"])
+@pytest.mark.parametrize("worse", WORSE)
+def test_copies_that_are_worse_than_slo_hold_the_first_weight_as_they_hold_a_step(worse: str, method: str) -> None:
+    """Seen on kind under load: a candidate that failed 47 of 216 copies, in bursts, got a weight because 30 s were over."""
+    traffic, reason = WORSE[worse]
+    analysis = {"method": method, "intervalSeconds": 1, "minSamples": 50}
+    plan = {"steps": [{"weight": 5, "durationSeconds": 10}, {"weight": 100, "durationSeconds": 10}], "maxHoldSeconds": 120}
+    play = Play(spec=spec(plan=plan, analysis=analysis), traffic=traffic).adopted()
+    play.release(B)
+    play.until(lambda play: play.decisions[-1].reason == reason)
+    assert "held until that is better, 120 s (maxHoldSeconds) at most" in play.decisions[-1].message
+    assert play.ended() == "RolledBack"
+    assert play.state.history[-1].reason == "HeldTooLong"
+    assert not any(weight for _, weight in play.weights)
+
+
+def test_the_first_weight_comes_when_copies_are_no_longer_worse_than_slo() -> None:
     play = Play(traffic=Traffic(errors=0.015)).adopted()
     play.release(B)
     play.until(lambda play: play.decisions[-1].reason == "ErrorsAboveSlo")
-    first = play.run.sampled_since
+    play.tick(60)
+    assert play.weight == 0
+    play.traffic = Traffic()
     play.until(at_weight(5))
-    assert first is not None
-    assert 30 <= play.now - first <= 32
+
+
+def test_copies_that_cannot_be_compared_hold_the_first_weight() -> None:
+    play = Play(traffic=Traffic(compared=0.9)).adopted()
+    play.release(B)
+    for _ in range(120):
+        decision = play.tick()
+        assert play.weight == 0
+    assert decision.reason == "ComparisonsMissing"
+    assert "could be compared; held until that is better" in decision.message, decision.message
+    play.traffic = Traffic()
+    play.until(at_weight(5))
+
+
+def test_slow_copies_do_not_hold_the_first_weight() -> None:
+    """Pods that have just started are slow: latency is for the steps to judge, whatever Preflight waits for."""
+    plan = {"steps": [{"weight": 5, "durationSeconds": 10}, {"weight": 100, "durationSeconds": 10}], "maxHoldSeconds": 20}
+    play = Play(spec=spec(plan=plan), traffic=Traffic(slow=0.2, compared=0.9)).adopted()
+    play.release(B)
+    for _ in range(60):
+        play.tick()
+    assert play.decisions[-1].verdicts["latency"].reason == "LatencyAboveSlo"
+    play.traffic = Traffic(slow=0.2)
+    play.until(at_weight(5))
+
+
+def test_preflight_waits_anew_for_copies_when_those_it_had_counted_are_lost() -> None:
+    """What was lost may have spoken against the candidate: the time to wait for enough begins again with the counts."""
+    play = Play(traffic=Traffic(rate=0.5)).adopted()
+    play.release(B)
+    play.until(lambda play: play.state.run is not None and play.state.run.sampled_since is not None)
+    play.tick(25)
+    play.history_lost = True
+    lost = play.tick().state.run
+    assert lost is not None
+    assert not lost.counts.candidate.requests
+    play.history_lost = False
+    since = play.now
+    play.until(at_weight(5))
+    assert 30 <= play.now - since <= 36
 
 
 def test_a_mirror_that_stays_suspended_in_preflight_is_given_up() -> None:
