@@ -30,9 +30,12 @@ Serving = Callable[..., lab.ModelService]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put tests that must be alone first: among others, each would wait for the ends of all that run, and keep the next ones from beginning."""
     here = Path(__file__).parent
-    ours = [item for item in items if item.path.is_relative_to(here)]  # `items` holds those of other folders, too
-    ours.sort(key=lambda item: item.get_closest_marker("alone") is None)
-    items[:] = [item for item in items if not item.path.is_relative_to(here)] + ours
+
+    def turn_of(item: pytest.Item) -> int:
+        ours = item.path.is_relative_to(here)  # `items` holds those of other folders, too: they keep their places before ours
+        return (1 if item.get_closest_marker("alone") else 2) if ours else 0
+
+    items.sort(key=turn_of)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -8,6 +8,7 @@ from tests.world.story import Event, Story
 from tests.world.traffic import Model
 
 RELEASE = Event(14, "release", {"version": "v2"})
+COPIES_FIRST = {"steps": [{"weight": 0, "durationSeconds": 3}, {"weight": 50, "durationSeconds": 5}, {"weight": 100, "durationSeconds": 5}]}
 LONG = {"steps": [{"weight": 20, "durationSeconds": 20}, {"weight": 100, "durationSeconds": 6}]}
 
 
@@ -31,7 +32,7 @@ MENDING = Story(
     510004404,
     (
         Event(0.09, "delete_target", {"seconds": 19.1}),
-        Event(14, "release", {"version": "v2"}),
+        RELEASE,
         Event(37.68, "release", {"version": "v3"}),
     ),
     spec={"analysis": {"method": "Sequential"}},
@@ -80,24 +81,17 @@ STORIES: dict[str, Story] = {
     "a route that was deleted while no operator ran left nobody to say what weight there had been": Story(
         500049,
         (Event(10.24, "crash", {"away": 15.0, "point": "after-raise"}), RELEASE, Event(38.06, "delete", {"what": "route"})),
-        spec={
-            "plan": {
-                "steps": [{"weight": 0, "durationSeconds": 3}, {"weight": 50, "durationSeconds": 5}, {"weight": 100, "durationSeconds": 5}]
-            }
-        },
+        spec={"plan": COPIES_FIRST},
         models={"v2": Model(startup=0.5)},
         rate=60,
     ),
     "with all clocks set back, weight rose on samples that Prometheus had stored for the same time before": _release(
         500173, Event(22.3, "unusable_target", {"seconds": 3.0}), Event(44.98, "jump", {"by": -40.0, "whose": "all"}), rate=60
     ),
-    "a newer revision's pods got live requests of routers that still followed the last run": Story(
+    "a newer revision's pods got live requests of routers that still followed the last run": _release(
         501342,
-        (
-            RELEASE,
-            Event(42.63, "api", {"kind": "timeout", "scope": "writes", "share": 1.0, "seconds": 17.1}),
-            Event(44.28, "release", {"version": "v3"}),
-        ),
+        Event(42.63, "api", {"kind": "timeout", "scope": "writes", "share": 1.0, "seconds": 17.1}),
+        Event(44.28, "release", {"version": "v3"}),
         models={"v2": Model(startup=6.0), "v3": Model(errors=0.15)},
     ),
     "a stable that lost its labels while the rollout was away was passed over for a candidate that nobody had judged": _release(
@@ -175,11 +169,7 @@ STORIES: dict[str, Story] = {
         Event(15, "scale_stable", {"replicas": 1}),
         Event(23.25, "deaf", {"share": 0.3, "delay": 5.0, "seconds": 2.5}),
         Event(34.28, "kill_pods", {"track": "candidate"}),
-        spec={
-            "plan": {
-                "steps": [{"weight": 0, "durationSeconds": 3}, {"weight": 50, "durationSeconds": 5}, {"weight": 100, "durationSeconds": 5}]
-            }
-        },
+        spec={"plan": COPIES_FIRST},
         models={"v2": Model(startup=6.0)},
         rate=60,
         routers=2,
@@ -320,20 +310,14 @@ STORIES: dict[str, Story] = {
             Event(31.19, "jump", {"by": -3.0, "whose": "operators"}),
             Event(38.4, "crash", {"away": 3.0, "point": "before-intent"}),
         ),
-        spec={
-            "plan": {
-                "steps": [{"weight": 0, "durationSeconds": 3}, {"weight": 50, "durationSeconds": 5}, {"weight": 100, "durationSeconds": 5}]
-            },
-            "analysis": {"method": "Threshold"},
-        },
+        spec={"plan": COPIES_FIRST, "analysis": {"method": "Threshold"}},
         models={"v2": Model(startup=6.0), "v3": Model(startup=6.0)},
         rate=60,
         scrape=5,
         routers=2,
     ),
-    "what is called beside a pass, now and then, is none of its calls": Story(
+    "what is called beside a pass, now and then, is none of its calls": _release(
         500007596,
-        (Event(14, "release", {"version": "v2"}),),
         spec={
             "plan": {"steps": [{"weight": 10, "durationSeconds": 5}, {"weight": 100, "durationSeconds": 5}], "soakSeconds": 6},
             "analysis": {"method": "Sequential"},
@@ -342,14 +326,11 @@ STORIES: dict[str, Story] = {
         rate=15,
         scrape=5,
     ),
-    "what was counted while Prometheus answered with nothing was passed over, and a weight rose though the candidate had failed": Story(
+    "what was counted while Prometheus answered with nothing was passed over, and a weight rose though the candidate had failed": _release(
         700000482,
-        (
-            Event(14, "release", {"version": "v2"}),
-            Event(42.21, "kill_pods", {"track": "candidate"}),
-            Event(43.05, "set_weight", {"weight": 5}),
-            Event(46.02, "trouble", {"kind": "empty", "seconds": 19.6}),
-        ),
+        Event(42.21, "kill_pods", {"track": "candidate"}),
+        Event(43.05, "set_weight", {"weight": 5}),
+        Event(46.02, "trouble", {"kind": "empty", "seconds": 19.6}),
         spec={"analysis": {"method": "Threshold"}},
         models={"v2": Model(startup=2.0)},
         rate=60,
@@ -359,7 +340,7 @@ STORIES: dict[str, Story] = {
         700000482,
         (
             Event(7.42, "jump", {"by": 8.0, "whose": "operators"}),
-            Event(14, "release", {"version": "v2"}),
+            RELEASE,
             Event(42.21, "kill_pods", {"track": "candidate"}),
             Event(43.05, "set_weight", {"weight": 5}),
             Event(46.02, "trouble", {"kind": "empty", "seconds": 19.6}),
@@ -369,23 +350,19 @@ STORIES: dict[str, Story] = {
         rate=60,
         scrape=1,
     ),
-    "a plain comparison of the PSI, now and then, takes a candidate back that has not drifted": Story(
+    "a plain comparison of the PSI, now and then, takes a candidate back that has not drifted": _release(
         700001422,
-        (Event(14, "release", {"version": "v2"}),),
         spec={"analysis": {"drift": {"action": "Abort"}, "method": "Threshold"}},
         models={"v2": Model(startup=0.5)},
         rate=15,
         scrape=2,
         routers=2,
     ),
-    "a weight that is on its way while somebody deletes the checkpoint is still one of the run": Story(
+    "a weight that is on its way while somebody deletes the checkpoint is still one of the run": _release(
         255305400,
-        (
-            Event(14, "release", {"version": "v2"}),
-            Event(30.2, "pause", {"seconds": 1.0}),
-            Event(44.18, "api", {"kind": "slow", "scope": "writes", "share": 1.0, "seconds": 10.2}),
-            Event(48.19, "delete", {"what": "checkpoint"}),
-        ),
+        Event(30.2, "pause", {"seconds": 1.0}),
+        Event(44.18, "api", {"kind": "slow", "scope": "writes", "share": 1.0, "seconds": 10.2}),
+        Event(48.19, "delete", {"what": "checkpoint"}),
         spec={"analysis": {"method": "Sequential"}},
         models={"v2": Model(startup=0.5)},
         rate=60,
@@ -395,7 +372,7 @@ STORIES: dict[str, Story] = {
         730009632,
         (
             Event(0.21, "sicken", {"track": "stable", "what": "crashing", "seconds": 0.8}),
-            Event(14, "release", {"version": "v2"}),
+            RELEASE,
             Event(32.34, "meddle", {"what": "candidate Service"}),
         ),
         spec={"analysis": {"method": "Sequential"}},
@@ -404,13 +381,10 @@ STORIES: dict[str, Story] = {
         scrape=5,
         routers=2,
     ),
-    "of three operators one has not seen what the others raised and took back: what it counted at this weight stands": Story(
+    "of three operators one has not seen what the others raised and took back: what it counted at this weight stands": _release(
         730010692,
-        (
-            Event(14, "release", {"version": "v2"}),
-            Event(28.84, "second", {"seconds": 20.7, "oldest_goes": False}),
-            Event(33.63, "second", {"seconds": 15.5, "oldest_goes": False}),
-        ),
+        Event(28.84, "second", {"seconds": 20.7, "oldest_goes": False}),
+        Event(33.63, "second", {"seconds": 15.5, "oldest_goes": False}),
         spec={"analysis": {"intervalSeconds": 1, "method": "Sequential"}},
         models={"v2": Model(startup=6.0)},
         rate=60,

@@ -147,8 +147,7 @@ class PrometheusSource:
 
     async def _post(self, client: httpx.AsyncClient, promql: str, at: float, lookback: float | None) -> bytes:
         timeout = self.config.timeout_seconds
-        form = {"query": promql, "time": f"{at:.3f}", "timeout": f"{math.ceil(timeout * 1000)}ms"}
-        form |= WHOLE
+        form = {**WHOLE, "query": promql, "time": f"{at:.3f}", "timeout": f"{math.ceil(timeout * 1000)}ms"}
         if lookback is not None:
             form["lookback_delta"] = f"{math.ceil(lookback * 1000)}ms"
         sent = self._wall()

@@ -128,13 +128,16 @@ class Writes:
             self._own, self.counted_from = after, self.weight_changed
         elif operator is not None and after == own < before:
             pass  # a foreign rise taken back: what was counted before still stands
-        elif operator is not None and after == self._earlier[0] and operator.booted < since and self._unknown(before):
-            self._own, self.counted_from = self._earlier  # a rise whose answer was lost, taken back like a foreign one
-        elif operator is not None and 0 < after == self._earlier[0] and self._oracle.several:
-            self._own, self.counted_from = self._earlier  # one operator's rise is foreign to another, and a third saw neither
+        elif operator is not None and after == self._earlier[0] and self._unseen_rise(operator, before, after):
+            self._own, self.counted_from = self._earlier
         elif operator is not None or after < own:
             self._own, self.counted_from = after, self.weight_changed
             self._unseen = not self._world.operators
+
+    def _unseen_rise(self, operator: Operator, before: int, after: int) -> bool:
+        """Whether the rise that an operator takes back is a foreign one to it, or to another: counts of the weight before it stand."""
+        lost = operator.booted < self.counted_from and self._world.checkpoint().get("intent") == before
+        return lost or (after > 0 and self._oracle.several)  # of several, a third may have seen neither rise nor end
 
     def seen_from(self) -> float:
         """Give from when on the operator, whose clock may be ahead, can tell that requests speak for the weight there is."""
@@ -148,10 +151,6 @@ class Writes:
         if self._unseen:
             self._unseen, self.counted_from = False, self._world.now()
 
-    def _unknown(self, weight: int) -> bool:
-        """Whether the checkpoint still has this weight as one that is about to be written."""
-        return self._world.checkpoint().get("intent") == weight
-
     def _check_upward(self, operator: Operator, before: int, after: int) -> None:
         one = operator.current
         if one is None or not one.calls:
@@ -159,8 +158,8 @@ class Writes:
         guard = (one.calls[-1].body.get("metadata") or {}).get("resourceVersion")
         if not guard or guard != one.route_version:
             self._oracle.violated(1, f"an upward write is guarded by {guard!r}, the pass had read {one.route_version!r}")
-        # Somebody may have deleted the checkpoint under the operator's hands.
-        run = str((self._world.checkpoint().get("run") or {}).get("id", one.run))
+        document = self._world.checkpoint().get("run") or {}
+        run = str(document.get("id", one.run))  # somebody may have deleted the checkpoint under the operator's hands
         self._check_order(run, after)
         self.raised[run] = max(after, self.raised.get(run, 0))
         candidate = self.candidate()
@@ -190,7 +189,6 @@ class Writes:
         if read.at - newest > oldest + (CATCH_UP_SECONDS if set_back else 0.0):
             self._oracle.violated(3, f"weight {after} on samples that were {read.at - newest:.1f} s old")
         self._check_asked_for(one, after)
-        document = self._world.checkpoint().get("run") or {}
         if document.get("step", -1) >= 0:  # the first weight rests on preflight, which does not count
             self._check_counts(run, candidate, read.at, after)
         return None
