@@ -390,4 +390,12 @@ STORIES: dict[str, Story] = {
         rate=60,
         scrape=1,
     ),
+    "what copies had shown was let pass once it had been waited for: a candidate that failed a fifth of them got its first weight": _release(
+        800100140,
+        Event(14.47, "trouble", {"kind": "slow", "seconds": 6.0}),
+        spec={"analysis": {"method": "Sequential"}},
+        models={"v2": Model(errors=0.2)},
+        rate=60,
+        scrape=2,
+    ),
 }

@@ -134,8 +134,8 @@ def _numbers(verdict: Verdict) -> str:
 
 
 def _unshown(draft: Draft) -> list[tuple[str, str]]:
-    """Say that requests come and no copy of one has been counted yet: the time to wait for enough begins when all else is there."""
-    if draft.run.sampled_since is not None or not draft.run.counts.stable.requests:
+    """Say that no copy has been counted yet: the time to wait for enough begins when all else is there."""
+    if draft.run.sampled_since is not None:
         return []
     draft.update_run(sampled_since=draft.now)
     return _undecided(draft)

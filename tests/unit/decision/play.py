@@ -140,8 +140,8 @@ class Play:
                 (live + mirror) * self.traffic.compared * self.traffic.mismatches,
             ),
             drift=Drift({"spread_bp": (*bins, 0.0)}, REFERENCE),
-            newest=until if self.traffic.rate else None,
-            newest_counted=until if self.traffic.rate else None,
+            newest=until,
+            newest_counted=until,
             missing=self.traffic.missing,
             history_lost=self.history_lost,
         )

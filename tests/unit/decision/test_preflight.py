@@ -60,13 +60,24 @@ def test_preflight_does_not_wait_for_ever_where_nothing_is_copied() -> None:
     assert 30 <= play.now - first <= 32
 
 
-def test_preflight_does_not_wait_where_no_requests_come() -> None:
+def test_preflight_does_not_wait_for_ever_where_no_requests_come() -> None:
     play = Play(traffic=Traffic(rate=0.0)).adopted()
-    released = play.now
     play.release(B)
-    play.until(lambda play: play.decisions[-1].reason != "TargetChanging")
-    assert play.now - released < 12
-    assert play.decisions[-1].reason != "TooFewSamples"
+    play.until(lambda play: "waiting 30 s at most" in play.decisions[-1].message)
+    first = play.now
+    play.until(at_weight(5))
+    assert 30 <= play.now - first <= 32
+
+
+def test_preflight_waits_where_nothing_could_be_counted_yet() -> None:
+    """After clocks were set back nothing counts for a while, of stable neither, and no candidate may pass by that."""
+    play = Play(traffic=Traffic(rate=0.0)).adopted()
+    play.release(B)
+    play.until(lambda play: "waiting 30 s at most" in play.decisions[-1].message)
+    play.tick(10)
+    play.traffic = Traffic(mismatches=0.5)
+    assert play.ended() == "RolledBack"
+    assert not any(weight for _, weight in play.weights)
 
 
 def test_preflight_does_not_wait_for_ever_where_traffic_is_thin() -> None:

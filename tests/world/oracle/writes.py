@@ -28,6 +28,8 @@ ADVANCE = 0.95
 DOUBT_NATS = 170.0
 """The most that method Sequential asks for here: ln(1 / alpha) of one of its tests is 9, its choice of alternatives costs up to 5, and after
 an outage of stable, whose failures come in bursts, counts are divided by a design effect of up to 12."""
+WORSE_NATS = 100.0
+"""The same for "worse than slo": ln(1 / 0.05) is 3, its choice of alternatives costs up to 5."""
 BORDER = 1.5
 """When the weight changed in between, the operator has lost a scrape there: a rate near the limit may look different to it."""
 
@@ -189,8 +191,8 @@ class Writes:
         if read.at - newest > oldest + (CATCH_UP_SECONDS if set_back else 0.0):
             self._oracle.violated(3, f"weight {after} on samples that were {read.at - newest:.1f} s old")
         self._check_asked_for(one, after)
-        if document.get("step", -1) >= 0:  # the first weight rests on preflight, which does not count
-            self._check_counts(run, candidate, read.at, after)
+        check = self._check_counts if document.get("step", -1) >= 0 else self._check_copies
+        check(run, candidate, read.at, after)
         return None
 
     def _check_asked_for(self, one: Pass, after: int) -> None:
@@ -226,6 +228,14 @@ class Writes:
         breach = breach_of(settled, limits, margin=1.0 if self.weight_changed == self.counted_from else BORDER)
         if breach and not spoiled:
             self._oracle.violated(1, f"weight {after} though {breach}")
+
+    def _check_copies(self, run: str, candidate: str, seen_at: float, after: int) -> None:
+        """What the routers had really counted of copies before the first weight does not show the candidate to be worse than slo."""
+        began = max(self._oracle.memory.began.get(run, 0.0), self.seen_from())
+        copies, spoiled = self.counted(candidate, began, seen_at - LAG_SECONDS)
+        worse = worse_of(copies, self.latched_analysis())
+        if worse and not spoiled:
+            self._oracle.violated(1, f"the first weight, {after}, though {worse}")
 
     # -- what really was --------------------------------------------------------------------------------------------------
 
@@ -277,6 +287,19 @@ def breach_of(truth: Truth, limits: Object, *, margin: float = 1.0) -> str:
     With method Sequential what is Good is Good by the pool, and few live requests alone keep nothing back until they prove the breach.
     """
     return _first(truth, limits, margin, lambda word, nats: not word.startswith("live ") or nats >= DOUBT_NATS)
+
+
+def worse_of(copies: Truth, limits: Object) -> str:
+    """Give what copies show beyond doubt to be worse than slo; empty when nothing is."""
+    rows = [
+        ("errors", copies.mirror_errors, copies.mirror, limits["errors"]["slo"]),
+        ("mismatches", copies.mismatched, copies.compared, round(1 - limits["match"]["slo"], 12)),
+    ]
+    for word, bad, total, limit in rows:
+        seen = total >= limits["minSamples"] and bad / total > BORDER * limit
+        if seen and (limits["method"] == "Threshold" or total * _divergence(bad / total, limit) >= WORSE_NATS):
+            return f"{word} of copies were {bad} of {total}, slo {limit:g}"
+    return ""
 
 
 def breach_beyond_doubt(truth: Truth, limits: Object) -> str:
