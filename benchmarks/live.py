@@ -119,13 +119,13 @@ async def _run(
     await asyncio.sleep(chance.uniform(*HEALTHY_SECONDS))
     load = os.getloadavg()[0]
     struck = time.time()
-    await _switch(service, FAULTS[kind])
+    await asyncio.to_thread(service.switch_faults, CANDIDATE, FAULTS[kind])
     await weights.until(lambda: weights.first(service.name, 0, struck) is not None, f"weight 0 in run {number}", 120)
     zero = weights.first(service.name, 0, struck) or struck
     await asyncio.sleep(3)
     answers = await asyncio.to_thread(service.answers, began)
     matrix = await asyncio.to_thread(_histogram, service.namespace, int(time.time() - began) + 10)
-    await _switch(service, {})
+    await asyncio.to_thread(service.switch_faults, CANDIDATE, {})
     entry = await asyncio.to_thread(service.wait_outcome_after, previous, 60)
     entries = [item for part in await asyncio.to_thread(service.evidence, entry["run"]) for item in part["entries"]]
     step = next(float(item["at"]) for item in entries if item["kind"] == "StepEntered")
@@ -139,17 +139,6 @@ async def _run(
         raise AssertionError(f"run {number} ({entry['reason']}) was rolled back without {kind} that can be seen: {visible}, {bad}, {last}")
     seen = rate(answers, CANDIDATE, entered + 1, struck)
     return Reaction(kind, str(entry["run"]), bad, visible, verdict, zero, last, seen, round(load, 2))
-
-
-async def _switch(service: lab.ModelService, faults: dict[str, float]) -> None:
-    """Switch the faults of every candidate pod at once."""
-    found = await asyncio.to_thread(lab.get, service.namespace, "pods", "-l", f"app.kubernetes.io/version={CANDIDATE}")
-    pods = [pod["metadata"]["name"] for pod in found["items"] if "deletionTimestamp" not in pod["metadata"]]
-    if not pods:
-        raise AssertionError("the candidate has no pods")
-    paths = [f"/api/v1/namespaces/{service.namespace}/pods/{pod}:4010/proxy/ml/faults" for pod in pods]
-    body = json.dumps(faults)
-    await asyncio.gather(*(asyncio.to_thread(lab.kubectl, "create", "--raw", path, "-f", "-", stdin=body) for path in paths))
 
 
 def _histogram(namespace: str, seconds: int) -> list[dict[str, Any]]:

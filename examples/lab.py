@@ -10,6 +10,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -183,6 +184,20 @@ class ModelService:
             **values,
         }
         helm(self.name, ROOT / "charts/inference", self.namespace, chosen)
+
+    def switch_faults(self, version: str, faults: Mapping[str, float]) -> None:
+        """Switch the faults of every pod of a version that was released with `--fault-control`, of all at once; what is left out is off."""
+        found = get(self.namespace, "pods", "-l", f"app.kubernetes.io/version={version}")["items"]
+        pods = [pod["metadata"]["name"] for pod in found if "deletionTimestamp" not in pod["metadata"]]
+        if not pods:
+            raise LookupError(f"{version} has no pods in namespace {self.namespace}")
+
+        def switch(pod: str) -> None:
+            path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}:4010/proxy/ml/faults"
+            kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(faults))
+
+        with ThreadPoolExecutor(len(pods)) as pool:
+            list(pool.map(switch, pods))
 
     def start_load(self, rate: int = 50, url: str = "") -> None:
         """Start the steady load in a pod: half of it on new connections, every error counted."""

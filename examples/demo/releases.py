@@ -6,14 +6,14 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from examples import lab
 from examples.demo.screen import screen
 from examples.demo.stages import StageFailed, Stages
 from examples.demo.text import Harm, harm
-from examples.demo.watching import Weights, follow, look
+from examples.demo.watching import Turning, Weights, follow, look
 
 VERIFY_SECONDS = 90.0
 AFTERMATH_SECONDS = 2.0
@@ -48,8 +48,19 @@ class Ended:
     harm: Harm
 
 
-def release(service: lab.ModelService, stages: Stages, version: str, faults: Sequence[str] = (), *, limit: float = 420) -> Ended:
-    """Release a version with Helm and show the run until it ends; raises `watching.NotEnded` after `limit` seconds."""
+def release(
+    service: lab.ModelService,
+    stages: Stages,
+    version: str,
+    faults: Sequence[str] = (),
+    turns: Mapping[str, float] | None = None,
+    *,
+    limit: float = 420,
+) -> Ended:
+    """Release a version with Helm and show the run until it ends; raises `watching.NotEnded` after `limit` seconds.
+
+    `turns` are faults that begin once the version has a weight; they need `--fault-control` among `faults`.
+    """
     first = look(service)
     known, before = first.endings(), first.stats
     if not before:
@@ -61,7 +72,7 @@ def release(service: lab.ModelService, stages: Stages, version: str, faults: Seq
         stages.say(f"      helm upgrade {service.name} charts/inference --set model.version={version}{_arguments(faults)}")
         service.release(version, *faults)
         with screen(title, stages.say, stages.write) as view:
-            entry = follow(service, version, known, view, limit)
+            entry = follow(service, version, known, Turning(view, lambda: turn(service, stages, version, turns)) if turns else view, limit)
             seconds = time.monotonic() - began
         time.sleep(AFTERMATH_SECONDS)
     seen = [(at + skew, weight) for at, weight in weights.seen]
@@ -75,6 +86,12 @@ def release(service: lab.ModelService, stages: Stages, version: str, faults: Seq
         errors=int(service.stats()["error_count"]) - int(before["error_count"]),
         harm=harm(service.answers(started), version, seen),
     )
+
+
+def turn(service: lab.ModelService, stages: Stages, version: str, faults: Mapping[str, float]) -> None:
+    """Let a version turn bad under way, and say so."""
+    stages.say(f"      now {version} turns bad: POST /ml/faults {json.dumps(faults)} to each of its pods")
+    service.switch_faults(version, faults)
 
 
 def _arguments(faults: Sequence[str]) -> str:

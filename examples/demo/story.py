@@ -34,6 +34,8 @@ class Act:
     version: str
     expected: str
     faults: tuple[str, ...] = ()
+    turns: Mapping[str, float] = field(default_factory=dict)
+    """Faults that begin with the first weight; needs `--fault-control`."""
     changes: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the rollout's spec that differ from the demo's own."""
 
@@ -41,20 +43,20 @@ class Act:
 ACTS = (
     Act("good", "a good one", "v1.8.1", "Succeeded"),
     Act(
-        "failing, 1 % mirrored",
-        "one request in five fails, and next to nothing is mirrored, so that clients meet it first",
+        "failing with clients",
+        "it works until clients get its answers; from then on one request in five fails",
+        "v1.8.2",
+        "RolledBack",
+        ("--fault-control",),
+        {"errorRate": 0.2},
+        {"plan": {"steps": lab.steps(25, 50, 100, seconds=8)}},
+    ),
+    Act(
+        "failing at once",
+        "the same fault from the start, so that copies of requests show it before clients meet it",
         "v1.8.2",
         "RolledBack",
         ("--fault-error-rate", "0.2"),
-        {"plan": {"steps": lab.steps(25, 50, 100, seconds=8)}, "traffic": {"mirrorPercent": 1}},
-    ),
-    Act(
-        "failing, all mirrored",
-        "the same fault, every request mirrored as is the default, so that it is found before clients meet it",
-        "v1.8.2",
-        "RolledBack",
-        # Another seed is another pod template: the one above was not accepted, and would not be tried again.
-        ("--fault-error-rate", "0.2", "--fault-seed", "1"),
     ),
 )
 OWN_STAGES = 5 + len(ACTS)
@@ -99,7 +101,8 @@ def play(stages: Stages, *, ready: bool = False) -> list[Ended]:
     ended: list[Ended] = []
     for act in ACTS:
         with stages.stage(f"release {act.version}: {act.title}"):
-            ended.append(tell(stages, release(replace(service, spec={**service.spec, **act.changes}), stages, act.version, act.faults)))
+            changed = replace(service, spec={**service.spec, **act.changes})
+            ended.append(tell(stages, release(changed, stages, act.version, act.faults, act.turns)))
     with stages.stage("check the evidence again, from what the cluster holds"):
         for one in ended:
             get, check = evidence_commands(service, one.run)

@@ -60,6 +60,20 @@ def follow(service: lab.ModelService, version: str, known: frozenset[tuple[str, 
         time.sleep(PAUSE)
 
 
+class Turning:
+    """A screen beside which something happens, once, when the candidate is first seen with a weight."""
+
+    def __init__(self, screen: Screen, happen: Callable[[], None]) -> None:
+        self._screen, self._happen, self._done = screen, happen, False
+
+    def show(self, look: Look) -> None:
+        """Show a look, and let it happen if it is time."""
+        self._screen.show(look)
+        if not self._done and int((look.status.get("run") or {}).get("weight", 0)) > 0:
+            self._done = True
+            self._happen()
+
+
 class Weights:
     """The candidate's weights on the route, each with the time it was seen, by a watch of its own."""
 

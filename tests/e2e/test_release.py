@@ -56,8 +56,9 @@ def test_an_erroring_candidate_is_taken_back(serving: Serving) -> None:
     # Hardly any mirroring: the evidence has to come from live requests, whose errors clients see.
     spec = lab.short_spec()
     service = serving(spec={**spec, "traffic": {"mirrorPercent": 1}})
-    service.release("v1.8.1", "--fault-error-rate", "0.3")
+    service.release("v1.8.1", "--fault-control")
     service.wait_weight(5)
+    service.switch_faults("v1.8.1", {"errorRate": 0.3})  # from the start on, even so few copies would keep it from this weight
     entry = service.wait_outcome()
     assert (entry["outcome"], entry["reason"]) == ("RolledBack", "ErrorsAboveAbort")
     assert service.weight() == 0

@@ -7,7 +7,7 @@ import pytest
 from examples.demo.screen import FULL_SECONDS, Lines
 from examples.demo.stages import Stages
 from examples.demo.text import Look
-from examples.demo.watching import weight_of
+from examples.demo.watching import Turning, weight_of
 
 
 class Clock:
@@ -50,3 +50,19 @@ def test_weight_of_a_backend() -> None:
     route = {"spec": {"rules": [{"backendRefs": [{"name": "fraud-stable", "weight": 95}, {"name": "fraud-candidate", "weight": 5}]}]}}
     assert weight_of(route, "fraud-candidate") == 5
     assert weight_of(route, "other") is None
+
+
+def test_a_version_turns_bad_once_when_it_is_first_seen_with_a_weight() -> None:
+    shown: list[Look] = []
+    happened: list[int] = []
+
+    class Shown:
+        def show(self, look: Look) -> None:
+            shown.append(look)
+
+    screen = Turning(Shown(), lambda: happened.append(len(shown)))
+    looks = [Look({"status": status}, {}, {}) for status in ({}, {"run": {"weight": 0}}, {"run": {"weight": 25}}, {"run": {"weight": 25}})]
+    for look in looks:
+        screen.show(look)
+    assert shown == looks
+    assert happened == [3]

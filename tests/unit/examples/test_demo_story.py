@@ -25,7 +25,7 @@ GOOD, BAD, CAUGHT = ended("v1.8.1", "Succeeded"), ended("v1.8.2", "RolledBack", 
 def test_only_the_expected_outcomes_are_a_success() -> None:
     assert unexpected([GOOD, BAD, CAUGHT]) is None
     assert unexpected([GOOD, ended("v1.8.2", "Succeeded"), CAUGHT]) == (
-        "v1.8.2 (failing, 1 % mirrored) should have ended as RolledBack, but ended as Succeeded (Because)."
+        "v1.8.2 (failing with clients) should have ended as RolledBack, but ended as Succeeded (Because)."
     )
     assert "v1.8.1 (good) should" in (unexpected([ended("v1.8.1", "RolledBack"), BAD, CAUGHT]) or "")
 
