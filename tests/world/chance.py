@@ -8,10 +8,10 @@ from typing import Any
 
 from kanarya.cluster.execute import FAULT_POINTS
 from tests.world.service import merged
-from tests.world.story import Event, Story
+from tests.world.story import RELEASE, Event, Story
 from tests.world.traffic import Model
 
-RELEASE_AT = 14.0
+RELEASE_AT = RELEASE.at
 BAD = (
     Model(errors=0.15),
     Model(errors=0.5),
@@ -140,7 +140,7 @@ def story(seed: int) -> Story:
     random = Random(seed)
     models = {"v2": random.choice(BAD) if random.random() < 0.4 else random.choice(GOOD)}
     models["v3"] = random.choice(BAD) if random.random() < 0.3 else random.choice(GOOD)
-    events = [Event(RELEASE_AT, "release", {"version": "v2"})]
+    events = [RELEASE]
     weights = [weight for weight, _ in FAULTS]
     for _ in range(random.choice((0, 1, 1, 2, 2, 3, 4, 6))):
         (_, make), at = random.choices(FAULTS, weights)[0], random.uniform(0.0, 50.0)

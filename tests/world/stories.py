@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from tests.world.story import Event, Story
+from tests.world.clock_stories import CLOCKS
+from tests.world.story import COPIES_FIRST, LONG, RELEASE, Event, Story, released
 from tests.world.traffic import Model
-
-RELEASE = Event(14, "release", {"version": "v2"})
-COPIES_FIRST = {"steps": [{"weight": 0, "durationSeconds": 3}, {"weight": 50, "durationSeconds": 5}, {"weight": 100, "durationSeconds": 5}]}
-LONG = {"steps": [{"weight": 20, "durationSeconds": 20}, {"weight": 100, "durationSeconds": 6}]}
-
-
-def _release(seed: int, *events: Event, **rest: Any) -> Story:
-    return Story(seed, (RELEASE, *events), **rest)
-
 
 BROKEN_FIRST = Story(
     1,
@@ -23,7 +13,7 @@ BROKEN_FIRST = Story(
 )
 """The very first revision never gets ready, and its owner releases another one."""
 
-REFUSED = _release(
+REFUSED = released(
     30668, Event(24, "unusable_target", {"seconds": 30.0}), Event(26, "set_weight", {"weight": 20}), models={"v2": Model(errors=0.3)}
 )
 """The target's template cannot be used, no run is on, and somebody sets a weight."""
@@ -43,39 +33,23 @@ MENDING = Story(
 """A revision that fails half of its requests is adopted as stable, and its owner releases one that mends it."""
 
 STORIES: dict[str, Story] = {
-    "a clock that was set back held a run in Preflight for an hour": _release(
-        214, Event(20, "jump", {"by": 3600.0, "whose": "operators"}), Event(26, "release", {"version": "v3"}), scrape=1
-    ),
-    "after a foreign rise was taken back, the weight rose on samples from before it": _release(
+    **CLOCKS,
+    "after a foreign rise was taken back, the weight rose on samples from before it": released(
         1, Event(44, "set_weight", {"weight": 100}), spec={"plan": LONG}, rate=60, scrape=5
     ),
-    "after a rise that a crash left half done, the weight rose again at once and without earning it": _release(
+    "after a rise that a crash left half done, the weight rose again at once and without earning it": released(
         1, Event(33, "crash", {"away": 15.0, "point": "after-raise"})
     ),
-    "an Event about the checkpoint was posted before the weight went down": _release(
+    "an Event about the checkpoint was posted before the weight went down": released(
         258, Event(29, "meddle", {"what": "checkpoint"}), Event(29.1, "crash", {"away": 2.0, "calls": 1}), rate=60, scrape=1
     ),
-    "a stable Deployment without its labels blocked the run for ever, with weight and without a word": _release(
+    "a stable Deployment without its labels blocked the run for ever, with weight and without a word": released(
         311, Event(34.88, "strip", {"what": "stable"}), rate=60, scrape=1
     ),
-    "with the operator's clock behind, weight rose on samples from before the last weight change": _release(
-        1, Event(15, "jump", {"by": -8.0, "whose": "operators"}), rate=60, scrape=1
-    ),
-    "a checkpoint that was deleted was not written again while the clock was set back": Story(
-        1896,
-        (
-            Event(2.48, "release", {"version": "v3"}),
-            RELEASE,
-            Event(17.08, "jump", {"by": 3600.0, "whose": "operators"}),
-            Event(19.54, "delete_target", {"seconds": 1.3}),
-            Event(20.41, "delete", {"what": "checkpoint"}),
-        ),
-        routers=2,
-    ),
-    "a ConfigMap of somebody else with the name of the router's settings was written over": _release(
+    "a ConfigMap of somebody else with the name of the router's settings was written over": released(
         1, Event(0, "squat", {"what": "settings"})
     ),
-    "a rise whose answer was lost is taken back, and then only repeated on newer samples": _release(
+    "a rise whose answer was lost is taken back, and then only repeated on newer samples": released(
         1677, Event(30, "api", {"kind": "lost", "scope": "httproutes", "share": 1.0, "seconds": 3.0}), rate=60
     ),
     "a route that was deleted while no operator ran left nobody to say what weight there had been": Story(
@@ -85,22 +59,16 @@ STORIES: dict[str, Story] = {
         models={"v2": Model(startup=0.5)},
         rate=60,
     ),
-    "with all clocks set back, weight rose on samples that Prometheus had stored for the same time before": _release(
-        500173, Event(22.3, "unusable_target", {"seconds": 3.0}), Event(44.98, "jump", {"by": -40.0, "whose": "all"}), rate=60
-    ),
-    "a newer revision's pods got live requests of routers that still followed the last run": _release(
+    "a newer revision's pods got live requests of routers that still followed the last run": released(
         501342,
         Event(42.63, "api", {"kind": "timeout", "scope": "writes", "share": 1.0, "seconds": 17.1}),
         Event(44.28, "release", {"version": "v3"}),
         models={"v2": Model(startup=6.0), "v3": Model(errors=0.15)},
     ),
-    "a stable that lost its labels while the rollout was away was passed over for a candidate that nobody had judged": _release(
+    "a stable that lost its labels while the rollout was away was passed over for a candidate that nobody had judged": released(
         902391, Event(31.55, "delete_rollout", {"seconds": 10.1}), Event(37.61, "strip", {"what": "stable"}), scrape=1
     ),
-    "a slow clock was set right, and samples from before a foreign cut spoke for the next rise": _release(
-        901183, Event(20.84, "jump", {"by": -8.0, "whose": "operators"}), Event(48.38, "set_weight", {"weight": 5}), rate=60
-    ),
-    "a run that ended while its evidence could not be written lost its last entries to the next run": _release(
+    "a run that ended while its evidence could not be written lost its last entries to the next run": released(
         1200183,
         Event(31.27, "api", {"kind": "conflict", "scope": "all", "share": 0.1, "seconds": 9.6}),
         Event(32.34, "release", {"version": "v3"}),
@@ -118,43 +86,13 @@ STORIES: dict[str, Story] = {
         models={"v2": Model(startup=0.5), "v3": Model(startup=0.5)},
         scrape=5,
     ),
-    "after a clock was set right, a weight rose by a sample that was too young to be counted": _release(
-        8005994,
-        Event(14.29, "jump", {"by": -3.0, "whose": "operators"}),
-        Event(32.95, "repeat", {"seconds": 2.8}),
-        Event(34.55, "scrapes", {"kind": "doubling", "seconds": 21.4}),
-        Event(39.2, "trouble", {"kind": "refused", "seconds": 2.5}),
-        Event(40.3, "trouble", {"kind": "refused", "seconds": 1.0}),
-        Event(40.64, "second", {"seconds": 3.8, "oldest_goes": True}),
-        spec={"analysis": {"intervalSeconds": 4}},
-        models={"v2": Model(startup=0.5)},
-        rate=60,
-        scrape=5,
-    ),
-    "a clock set forward and back took the errors of that time from the counts, and what was good before spoke for the rise": _release(
-        9000022,
-        Event(30.23, "jump", {"by": 3600.0, "whose": "operators"}),
-        Event(32.38, "degrade", {"version": "v2", "errors": 0.2}),
-    ),
-    "somebody who raised the weight again and again kept a failing candidate from being judged": _release(
+    "somebody who raised the weight again and again kept a failing candidate from being judged": released(
         1,
         *(Event(28.0 + second, "set_weight", {"weight": 100}) for second in range(30)),
         Event(30.0, "degrade", {"version": "v2", "errors": 1.0}),
         spec={"plan": {"steps": [{"weight": 20, "durationSeconds": 60}, {"weight": 100, "durationSeconds": 6}]}},
     ),
-    "clocks that were set back while no operator ran make Prometheus' last samples look newer than the next process": _release(
-        8005346,
-        Event(13.53, "meddle", {"what": "checkpoint"}),
-        Event(14.53, "crash", {"away": 3.0, "point": "after-done"}),
-        Event(20.63, "delete", {"what": "route"}),
-        Event(21.08, "second", {"seconds": 9.3, "oldest_goes": False}),
-        Event(40.59, "crash", {"away": 0.5, "point": "after-intent"}),
-        Event(43.74, "jump", {"by": -3.0, "whose": "all"}),
-        spec={"analysis": {"intervalSeconds": 1}},
-        rate=60,
-        scrape=1,
-    ),
-    "drift could not be read, which keeps no weight from rising": _release(
+    "drift could not be read, which keeps no weight from rising": released(
         8004392,
         Event(2.3, "kill_pods", {"track": "stable"}),
         Event(8.58, "repeat", {"seconds": 6.1}),
@@ -164,7 +102,7 @@ STORIES: dict[str, Story] = {
         scrape=5,
         routers=2,
     ),
-    "a run that begins with a step of weight 0 does not answer for the run before it": _release(
+    "a run that begins with a step of weight 0 does not answer for the run before it": released(
         8009798,
         Event(15, "scale_stable", {"replicas": 1}),
         Event(23.25, "deaf", {"share": 0.3, "delay": 5.0, "seconds": 2.5}),
@@ -174,7 +112,7 @@ STORIES: dict[str, Story] = {
         rate=60,
         routers=2,
     ),
-    "a router that ended while its samples were no numbers keeps nobody from going on": _release(
+    "a router that ended while its samples were no numbers keeps nobody from going on": released(
         8009447,
         Event(24.44, "scrapes", {"kind": "spoiling", "seconds": 17.0}),
         Event(34.6, "restart_router", {"index": 1}),
@@ -182,7 +120,7 @@ STORIES: dict[str, Story] = {
         scrape=5,
         routers=2,
     ),
-    "a retry that was asked for during the run begins another one at its end": _release(
+    "a retry that was asked for during the run begins another one at its end": released(
         8002385,
         Event(11.13, "delete_rollout", {"seconds": 3.1}),
         Event(38.72, "degrade", {"version": "v2", "errors": 1.0}),
@@ -192,7 +130,7 @@ STORIES: dict[str, Story] = {
         rate=15,
         scrape=5,
     ),
-    "an operator whose calls hang begins the run that was asked for once they return": _release(
+    "an operator whose calls hang begins the run that was asked for once they return": released(
         8003390,
         Event(11.6, "trouble", {"kind": "refused", "seconds": 22.6}),
         Event(18.11, "delete_rollout", {"seconds": 3.2}),
@@ -205,16 +143,7 @@ STORIES: dict[str, Story] = {
         rate=15,
         scrape=5,
     ),
-    "clocks were set back, and a new process took Prometheus' samples of that time before for proof of a higher weight": _release(
-        9000141,
-        Event(41.15, "crash", {"away": 0.0, "point": "after-evidence"}),
-        Event(42.95, "jump", {"by": -40.0, "whose": "all"}),
-        spec={"analysis": {"method": "Sequential"}},
-        models={"v2": Model(startup=0.5)},
-        rate=60,
-        scrape=5,
-    ),
-    "after an outage of stable, whose failures came in bursts, a failing candidate is taken back later, and is taken back": _release(
+    "after an outage of stable, whose failures came in bursts, a failing candidate is taken back later, and is taken back": released(
         9100558,
         Event(14.44, "delete", {"what": "stable"}),
         Event(23.37, "retry", {}),
@@ -224,13 +153,13 @@ STORIES: dict[str, Story] = {
         rate=60,
         scrape=2,
     ),
-    "Prometheus came back, and weight rose on what it had counted before it went away": _release(
+    "Prometheus came back, and weight rose on what it had counted before it went away": released(
         20261722,
         Event(34.08, "outage", {"seconds": 18.1, "forget": False}),
         spec={"analysis": {"method": "Sequential"}},
         scrape=1,
     ),
-    "stable was scaled to nothing while events got lost: the next look at everything repairs it": _release(
+    "stable was scaled to nothing while events got lost: the next look at everything repairs it": released(
         20261800,
         Event(39.02, "deaf", {"share": 1.0, "delay": 0.05, "seconds": 2.7}),
         Event(40.24, "scale_stable", {"replicas": 0}),
@@ -240,13 +169,13 @@ STORIES: dict[str, Story] = {
         rate=60,
         scrape=5,
     ),
-    "a candidate's pods were killed: its copies prove it Good before its few live failures prove anything": _release(
+    "a candidate's pods were killed: its copies prove it Good before its few live failures prove anything": released(
         20262910,
         Event(37.1, "kill_pods", {"track": "candidate"}),
         spec={"analysis": {"method": "Sequential"}},
         scrape=5,
     ),
-    "somebody sets a weight while nothing can be read: it goes soon after reads are answered again": _release(
+    "somebody sets a weight while nothing can be read: it goes soon after reads are answered again": released(
         20272288,
         Event(20.49, "crash", {"away": 0.0, "point": "after-action"}),
         Event(47.89, "api", {"kind": "unavailable", "scope": "reads", "share": 1.0, "seconds": 17.3}),
@@ -257,7 +186,7 @@ STORIES: dict[str, Story] = {
         scrape=5,
         routers=2,
     ),
-    "the route was deleted and pods went while no operator was there: the next one counts from when it comes": _release(
+    "the route was deleted and pods went while no operator was there: the next one counts from when it comes": released(
         93612248,
         Event(6.16, "crash", {"away": 15.0, "point": "after-done"}),
         Event(28.85, "delete", {"what": "route"}),
@@ -266,7 +195,7 @@ STORIES: dict[str, Story] = {
         models={"v2": Model(startup=2.0)},
         scrape=5,
     ),
-    "the target was made anew, and stable, whose template no ReplicaSet holds since, lost its labels": _release(
+    "the target was made anew, and stable, whose template no ReplicaSet holds since, lost its labels": released(
         410003344,
         Event(14.39, "delete_target", {"seconds": 1.3}),
         Event(21.64, "strip", {"what": "stable"}),
@@ -274,25 +203,7 @@ STORIES: dict[str, Story] = {
         models={"v2": Model(startup=6.0)},
         scrape=1,
     ),
-    "clocks were set back, and a router seemed to have begun in the middle of a step, with all that it had ever counted": _release(
-        610001770,
-        Event(7.15, "jump", {"by": -40.0, "whose": "all"}),
-        Event(19.83, "crash", {"away": 0.5, "calls": 24}),
-        spec={"analysis": {"method": "Threshold"}},
-        models={"v2": Model(startup=2.0)},
-        scrape=5,
-    ),
-    "clocks were set back twice: samples are believed again once those from before are stale, and the candidate goes then": _release(
-        710004777,
-        Event(11.95, "jump", {"by": -40.0, "whose": "all"}),
-        Event(32.12, "jump", {"by": -3.0, "whose": "all"}),
-        spec={"analysis": {"intervalSeconds": 1, "method": "Sequential"}},
-        models={"v2": Model(mismatches=0.5, startup=2.0)},
-        rate=60,
-        scrape=5,
-        routers=2,
-    ),
-    "the server comes late to a write of evidence that was given up: what was written after it stays": _release(
+    "the server comes late to a write of evidence that was given up: what was written after it stays": released(
         1173,
         Event(0.08, "scrapes", {"kind": "spoiling", "seconds": 3.8}),
         Event(42.5159, "api", {"kind": "late", "scope": "configmaps", "share": 0.2, "seconds": 15.837411923261039}),
@@ -301,22 +212,7 @@ STORIES: dict[str, Story] = {
         rate=15,
         scrape=2,
     ),
-    "a process began while its clock was slow: once that is set right, what was sampled before it must not seem newer": Story(
-        730007440,
-        (
-            Event(4.88, "release", {"version": "v3"}),
-            RELEASE,
-            Event(23.29, "pause", {"seconds": 3.6}),
-            Event(31.19, "jump", {"by": -3.0, "whose": "operators"}),
-            Event(38.4, "crash", {"away": 3.0, "point": "before-intent"}),
-        ),
-        spec={"plan": COPIES_FIRST, "analysis": {"method": "Threshold"}},
-        models={"v2": Model(startup=6.0), "v3": Model(startup=6.0)},
-        rate=60,
-        scrape=5,
-        routers=2,
-    ),
-    "what is called beside a pass, now and then, is none of its calls": _release(
+    "what is called beside a pass, now and then, is none of its calls": released(
         500007596,
         spec={
             "plan": {"steps": [{"weight": 10, "durationSeconds": 5}, {"weight": 100, "durationSeconds": 5}], "soakSeconds": 6},
@@ -326,7 +222,7 @@ STORIES: dict[str, Story] = {
         rate=15,
         scrape=5,
     ),
-    "what was counted while Prometheus answered with nothing was passed over, and a weight rose though the candidate had failed": _release(
+    "what was counted while Prometheus answered with nothing was passed over, and a weight rose though the candidate had failed": released(
         700000482,
         Event(42.21, "kill_pods", {"track": "candidate"}),
         Event(43.05, "set_weight", {"weight": 5}),
@@ -336,21 +232,7 @@ STORIES: dict[str, Story] = {
         rate=60,
         scrape=1,
     ),
-    "seconds that a clock was ahead when the weight changed are not counted, and are not asked for": Story(
-        700000482,
-        (
-            Event(7.42, "jump", {"by": 8.0, "whose": "operators"}),
-            RELEASE,
-            Event(42.21, "kill_pods", {"track": "candidate"}),
-            Event(43.05, "set_weight", {"weight": 5}),
-            Event(46.02, "trouble", {"kind": "empty", "seconds": 19.6}),
-        ),
-        spec={"traffic": {"fallback": "None"}, "analysis": {"method": "Threshold"}},
-        models={"v2": Model(startup=2.0)},
-        rate=60,
-        scrape=1,
-    ),
-    "a plain comparison of the PSI, now and then, takes a candidate back that has not drifted": _release(
+    "a plain comparison of the PSI, now and then, takes a candidate back that has not drifted": released(
         700001422,
         spec={"analysis": {"drift": {"action": "Abort"}, "method": "Threshold"}},
         models={"v2": Model(startup=0.5)},
@@ -358,7 +240,7 @@ STORIES: dict[str, Story] = {
         scrape=2,
         routers=2,
     ),
-    "a weight that is on its way while somebody deletes the checkpoint is still one of the run": _release(
+    "a weight that is on its way while somebody deletes the checkpoint is still one of the run": released(
         255305400,
         Event(30.2, "pause", {"seconds": 1.0}),
         Event(44.18, "api", {"kind": "slow", "scope": "writes", "share": 1.0, "seconds": 10.2}),
@@ -381,7 +263,7 @@ STORIES: dict[str, Story] = {
         scrape=5,
         routers=2,
     ),
-    "of three operators one has not seen what the others raised and took back: what it counted at this weight stands": _release(
+    "of three operators one has not seen what the others raised and took back: what it counted at this weight stands": released(
         730010692,
         Event(28.84, "second", {"seconds": 20.7, "oldest_goes": False}),
         Event(33.63, "second", {"seconds": 15.5, "oldest_goes": False}),
@@ -390,12 +272,21 @@ STORIES: dict[str, Story] = {
         rate=60,
         scrape=1,
     ),
-    "what copies had shown was let pass once it had been waited for: a candidate that failed a fifth of them got its first weight": _release(
+    "what copies had shown was let pass once it had been waited for: a candidate that failed a fifth of them got its first weight": released(
         800100140,
         Event(14.47, "trouble", {"kind": "slow", "seconds": 6.0}),
         spec={"analysis": {"method": "Sequential"}},
         models={"v2": Model(errors=0.2)},
         rate=60,
         scrape=2,
+    ),
+    "stable had no ready pod while the candidate began to fail: until it is back, the candidate is not shown to be worse": released(
+        820000070,
+        Event(46.13, "sicken", {"track": "stable", "what": "unready", "seconds": 18.9}),
+        Event(47.21, "degrade", {"version": "v2", "errors": 1.0}),
+        spec={"replicas": 1, "analysis": {"method": "Sequential"}},
+        models={"v2": Model(shifted=True)},
+        rate=30,
+        scrape=1,
     ),
 }

@@ -46,3 +46,15 @@ class Story:
         lines += ["    ),", f"    spec={dict(self.spec)!r},", f"    models={dict(self.models)!r},"]
         lines += [f"    rate={self.rate:g}, scrape={self.scrape:g}, routers={self.routers},", ")"]
         return "\n".join(lines)
+
+
+RELEASE = Event(14, "release", {"version": "v2"})
+"""When most stories release, unless chance has it otherwise."""
+COPIES_FIRST = {"steps": [{"weight": 0, "durationSeconds": 3}, {"weight": 50, "durationSeconds": 5}, {"weight": 100, "durationSeconds": 5}]}
+"""A plan that begins with a step of weight 0."""
+LONG = {"steps": [{"weight": 20, "durationSeconds": 20}, {"weight": 100, "durationSeconds": 6}]}
+
+
+def released(seed: int, *events: Event, **rest: Any) -> Story:
+    """Give a story whose first event is `RELEASE`."""
+    return Story(seed, (RELEASE, *events), **rest)

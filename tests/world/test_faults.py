@@ -11,10 +11,9 @@ import pytest
 from kanarya.cluster.execute import FAULT_POINTS
 from tests.world.chance import FAULTS, story
 from tests.world.life import live
-from tests.world.story import Event, Story
+from tests.world.story import RELEASE, Event, Story
 from tests.world.traffic import Model
 
-RELEASE = Event(14, "release", {"version": "v2"})
 BAD = {"v2": Model(very_slow=0.5)}
 DRAWS = 40
 """So often a fault is drawn to see all its kinds."""

@@ -19,11 +19,10 @@ from kanarya.decision.draft import Draft
 from kanarya.decision.state import Run
 from kanarya.telemetry.look import Findings
 from tests.world.life import live
-from tests.world.story import Event, Story
+from tests.world.story import LONG, RELEASE, Event, Story, released
 from tests.world.traffic import Model
 
 Patch = pytest.MonkeyPatch
-RELEASE = Event(14, "release", {"version": "v2"})
 GOOD = Story(1, (RELEASE,))
 BAD = Story(1, (RELEASE,), models={"v2": Model(very_slow=0.5)})
 QUIET = replace(GOOD, rate=2.0)
@@ -161,17 +160,34 @@ def _pause_is_ignored(patch: Patch) -> None:
     patch.setattr(stages, "_hold_reason", impatient)
 
 
+def _time_heals_copies(patch: Patch) -> None:
+    undecided = stages._undecided
+
+    def healed(draft: Draft) -> list[tuple[str, str]]:
+        since = draft.run.sampled_since
+        return [] if since is not None and draft.now - since > stages.SHOWING_SECONDS else undecided(draft)
+
+    patch.setattr(stages, "_undecided", healed)
+
+
 LOST = Event(28.0, "api", {"kind": "unavailable", "scope": "httproutes", "share": 1.0, "seconds": 8.0})
-LONG = {"plan": {"steps": [{"weight": 20, "durationSeconds": 20}, {"weight": 100, "durationSeconds": 6}]}}
 STEPS = {
     "plan": {"steps": [{"weight": 20, "durationSeconds": 6}, {"weight": 60, "durationSeconds": 30}, {"weight": 100, "durationSeconds": 6}]}
 }
+PATCHY = released(
+    800100140,
+    Event(14.47, "trouble", {"kind": "slow", "seconds": 6.0}),
+    spec={"analysis": {"method": "Sequential"}},
+    models={"v2": Model(errors=0.2)},
+    rate=60,
+)
+"""The mirror's breaker lets so few copies through that they prove no breach of abort within half a minute."""
 BREAKS: list[tuple[Callable[[Patch], None], Story, set[int]]] = [
     (_no_proof, QUIET, {1, 3}),
     (_no_preflight, GOOD, {1, 3}),
     (_no_breach, BAD, {2}),
-    (_any_sample_will_do, Story(1, (RELEASE, Event(43.0, "crash", {"away": 0.1, "calls": 1})), LONG, scrape=5), {1}),
-    (_silence_is_success, Story(1, (RELEASE, Event(30, "scrapes", {"kind": "doubling", "seconds": 20.0})), LONG), {3}),
+    (_any_sample_will_do, Story(1, (RELEASE, Event(43.0, "crash", {"away": 0.1, "calls": 1})), {"plan": LONG}, scrape=5), {1}),
+    (_silence_is_success, Story(1, (RELEASE, Event(30, "scrapes", {"kind": "doubling", "seconds": 20.0})), {"plan": LONG}), {3}),
     (_unguarded_rise, GOOD, {1}),
     (_guarded_fall, BAD, {2}),
     (_forgotten_rollback, replace(BAD, events=(RELEASE, LOST)), {2}),
@@ -185,6 +201,7 @@ BREAKS: list[tuple[Callable[[Patch], None], Story, set[int]]] = [
     (_hasty_switch, GOOD, {7}),
     (_stable_is_taken_away, GOOD, {10}),
     (_candidate_service_selects_all, Story(1, (RELEASE, Event(33, "release", {"version": "v3"}))), {1, 3, 10}),
+    (_time_heals_copies, PATCHY, {1}),
     (_pause_is_ignored, Story(1, (RELEASE, Event(26, "pause", {"seconds": 20.0}))), {1}),
 ]
 

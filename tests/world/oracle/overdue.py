@@ -46,7 +46,8 @@ class Overdue:
 
     def _storm(self) -> bool:
         """Whether stable fails as well: method Sequential then asks whether the candidate is worse."""
-        return not self._world.stable_is_sound() and self._oracle.writes.latched_analysis()["method"] == "Sequential"
+        fails = not self._world.stable_is_sound() or self._world.traffic.ready("stable") == 0
+        return fails and self._oracle.writes.latched_analysis()["method"] == "Sequential"
 
     def _clocks_apart(self) -> bool:
         """Whether the operator's clock is so far off that it believes no sample."""

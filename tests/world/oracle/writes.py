@@ -226,8 +226,9 @@ class Writes:
         began = self._oracle.memory.began.get(run, 0.0)  # a first step of weight 0 comes without a change of the route
         settled, spoiled = self.counted(candidate, max(self.seen_from(), began), seen_at - LAG_SECONDS)
         breach = breach_of(settled, limits, margin=1.0 if self.weight_changed == self.counted_from else BORDER)
-        if breach and not spoiled:
-            self._oracle.violated(1, f"weight {after} though {breach}")
+        worse = breach or worse_of(settled, limits)
+        if worse and not spoiled:
+            self._oracle.violated(1, f"weight {after} though {worse}")
 
     def _check_copies(self, run: str, candidate: str, seen_at: float, after: int) -> None:
         """What the routers had really counted of copies before the first weight does not show the candidate to be worse than slo."""
@@ -289,16 +290,16 @@ def breach_of(truth: Truth, limits: Object, *, margin: float = 1.0) -> str:
     return _first(truth, limits, margin, lambda word, nats: not word.startswith("live ") or nats >= DOUBT_NATS)
 
 
-def worse_of(copies: Truth, limits: Object) -> str:
-    """Give what copies show beyond doubt to be worse than slo; empty when nothing is."""
+def worse_of(truth: Truth, limits: Object) -> str:
+    """Give what is beyond doubt worse than slo; empty when nothing is."""
     rows = [
-        ("errors", copies.mirror_errors, copies.mirror, limits["errors"]["slo"]),
-        ("mismatches", copies.mismatched, copies.compared, round(1 - limits["match"]["slo"], 12)),
+        ("errors", truth.live_errors + truth.mirror_errors, truth.live + truth.mirror, limits["errors"]["slo"]),
+        ("mismatches", truth.mismatched, truth.compared, round(1 - limits["match"]["slo"], 12)),
     ]
     for word, bad, total, limit in rows:
         seen = total >= limits["minSamples"] and bad / total > BORDER * limit
         if seen and (limits["method"] == "Threshold" or total * _divergence(bad / total, limit) >= WORSE_NATS):
-            return f"{word} of copies were {bad} of {total}, slo {limit:g}"
+            return f"{word} were {bad} of {total}, slo {limit:g}"
     return ""
 
 
