@@ -72,7 +72,8 @@ def release(
         stages.say(f"      helm upgrade {service.name} charts/inference --set model.version={version}{_arguments(faults)}")
         service.release(version, *faults)
         with screen(title, stages.say, stages.write) as view:
-            entry = follow(service, version, known, Turning(view, lambda: turn(service, stages, version, turns)) if turns else view, limit)
+            shown = Turning(view, lambda: turn(service, stages, version, turns)) if turns else view
+            entry = follow(service, version, known, shown, limit)
             seconds = time.monotonic() - began
         time.sleep(AFTERMATH_SECONDS)
     seen = [(at + skew, weight) for at, weight in weights.seen]

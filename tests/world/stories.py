@@ -32,6 +32,16 @@ MENDING = Story(
 )
 """A revision that fails half of its requests is adopted as stable, and its owner releases one that mends it."""
 
+PATCHY = released(
+    800100140,
+    Event(14.47, "trouble", {"kind": "slow", "seconds": 6.0}),
+    spec={"analysis": {"method": "Sequential"}},
+    models={"v2": Model(errors=0.2)},
+    rate=60,
+    scrape=2,
+)
+"""The mirror's breaker lets so few copies through that they prove no breach of abort within half a minute."""
+
 STORIES: dict[str, Story] = {
     **CLOCKS,
     "after a foreign rise was taken back, the weight rose on samples from before it": released(
@@ -272,14 +282,7 @@ STORIES: dict[str, Story] = {
         rate=60,
         scrape=1,
     ),
-    "what copies had shown was let pass once it had been waited for: a candidate that failed a fifth of them got its first weight": released(
-        800100140,
-        Event(14.47, "trouble", {"kind": "slow", "seconds": 6.0}),
-        spec={"analysis": {"method": "Sequential"}},
-        models={"v2": Model(errors=0.2)},
-        rate=60,
-        scrape=2,
-    ),
+    "what copies had shown was let pass once it had been waited for: a candidate that failed a fifth of them got its first weight": PATCHY,
     "stable had no ready pod while the candidate began to fail: until it is back, the candidate is not shown to be worse": released(
         820000070,
         Event(46.13, "sicken", {"track": "stable", "what": "unready", "seconds": 18.9}),

@@ -19,7 +19,8 @@ from kanarya.decision.draft import Draft
 from kanarya.decision.state import Run
 from kanarya.telemetry.look import Findings
 from tests.world.life import live
-from tests.world.story import LONG, RELEASE, Event, Story, released
+from tests.world.stories import PATCHY
+from tests.world.story import LONG, RELEASE, Event, Story
 from tests.world.traffic import Model
 
 Patch = pytest.MonkeyPatch
@@ -174,14 +175,6 @@ LOST = Event(28.0, "api", {"kind": "unavailable", "scope": "httproutes", "share"
 STEPS = {
     "plan": {"steps": [{"weight": 20, "durationSeconds": 6}, {"weight": 60, "durationSeconds": 30}, {"weight": 100, "durationSeconds": 6}]}
 }
-PATCHY = released(
-    800100140,
-    Event(14.47, "trouble", {"kind": "slow", "seconds": 6.0}),
-    spec={"analysis": {"method": "Sequential"}},
-    models={"v2": Model(errors=0.2)},
-    rate=60,
-)
-"""The mirror's breaker lets so few copies through that they prove no breach of abort within half a minute."""
 BREAKS: list[tuple[Callable[[Patch], None], Story, set[int]]] = [
     (_no_proof, QUIET, {1, 3}),
     (_no_preflight, GOOD, {1, 3}),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from math import log, log1p
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,10 @@ WORSE_NATS = 100.0
 """The same for "worse than slo": ln(1 / 0.05) is 3, its choice of alternatives costs up to 5."""
 BORDER = 1.5
 """When the weight changed in between, the operator has lost a scrape there: a rate near the limit may look different to it."""
+
+
+Rate = tuple[str, int, int, float]
+"""What it is of, how many bad, of how many, and the limit."""
 
 
 class Writes:
@@ -191,8 +195,10 @@ class Writes:
         if read.at - newest > oldest + (CATCH_UP_SECONDS if set_back else 0.0):
             self._oracle.violated(3, f"weight {after} on samples that were {read.at - newest:.1f} s old")
         self._check_asked_for(one, after)
-        check = self._check_counts if document.get("step", -1) >= 0 else self._check_copies
-        check(run, candidate, read.at, after)
+        steps = document.get("step", -1) >= 0
+        if steps:
+            self._check_requests(candidate, read.at, after)
+        self._check_good(run, candidate, read.at, after, steps=steps)
         return None
 
     def _check_asked_for(self, one: Pass, after: int) -> None:
@@ -215,28 +221,22 @@ class Writes:
         if after not in allowed:
             self._oracle.violated(1, f"weight {after} is not the next of the plan {weights}")
 
-    def _check_counts(self, run: str, candidate: str, seen_at: float, after: int) -> None:
-        """What the routers had really counted since the weight changed shows enough requests, and no breach."""
-        limits = self.latched_analysis()
+    def _check_requests(self, candidate: str, seen_at: float, after: int) -> None:
+        """The routers had really counted enough requests since the weight changed."""
         counted, _ = self.counted(candidate, self.counted_from, seen_at)
-        total = counted.live + counted.mirror
-        needed = fewest(limits)
+        total, needed = counted.live + counted.mirror, fewest(self.latched_analysis())
         if total < needed and not self._oracle.several:
             self._oracle.violated(1, f"weight {after} on {total} requests since the last weight change; {needed:.0f} are needed")
+
+    def _check_good(self, run: str, candidate: str, seen_at: float, after: int, *, steps: bool) -> None:
+        """What the routers had really counted since the weight changed, or in Preflight, shows no breach and nothing worse than slo."""
+        limits = self.latched_analysis()
         began = self._oracle.memory.began.get(run, 0.0)  # a first step of weight 0 comes without a change of the route
         settled, spoiled = self.counted(candidate, max(self.seen_from(), began), seen_at - LAG_SECONDS)
-        breach = breach_of(settled, limits, margin=1.0 if self.weight_changed == self.counted_from else BORDER)
-        worse = breach or worse_of(settled, limits)
+        margin = 1.0 if self.weight_changed == self.counted_from else BORDER
+        worse = (steps and breach_of(settled, limits, margin=margin)) or worse_of(settled, limits)
         if worse and not spoiled:
             self._oracle.violated(1, f"weight {after} though {worse}")
-
-    def _check_copies(self, run: str, candidate: str, seen_at: float, after: int) -> None:
-        """What the routers had really counted of copies before the first weight does not show the candidate to be worse than slo."""
-        began = max(self._oracle.memory.began.get(run, 0.0), self.seen_from())
-        copies, spoiled = self.counted(candidate, began, seen_at - LAG_SECONDS)
-        worse = worse_of(copies, self.latched_analysis())
-        if worse and not spoiled:
-            self._oracle.violated(1, f"the first weight, {after}, though {worse}")
 
     # -- what really was --------------------------------------------------------------------------------------------------
 
@@ -287,31 +287,24 @@ def breach_of(truth: Truth, limits: Object, *, margin: float = 1.0) -> str:
 
     With method Sequential what is Good is Good by the pool, and few live requests alone keep nothing back until they prove the breach.
     """
-    return _first(truth, limits, margin, lambda word, nats: not word.startswith("live ") or nats >= DOUBT_NATS)
-
-
-def worse_of(truth: Truth, limits: Object) -> str:
-    """Give what is beyond doubt worse than slo; empty when nothing is."""
-    rows = [
-        ("errors", truth.live_errors + truth.mirror_errors, truth.live + truth.mirror, limits["errors"]["slo"]),
-        ("mismatches", truth.mismatched, truth.compared, round(1 - limits["match"]["slo"], 12)),
-    ]
-    for word, bad, total, limit in rows:
-        seen = total >= limits["minSamples"] and bad / total > BORDER * limit
-        if seen and (limits["method"] == "Threshold" or total * _divergence(bad / total, limit) >= WORSE_NATS):
-            return f"{word} were {bad} of {total}, slo {limit:g}"
-    return ""
+    return _first(_aborts(truth, limits), limits, margin, lambda word, nats: not word.startswith("live ") or nats >= DOUBT_NATS)
 
 
 def breach_beyond_doubt(truth: Truth, limits: Object) -> str:
     """Give a breach that nobody has to wait for more requests to be sure of; empty when there is none."""
-    return _first(truth, limits, 1.0, lambda _, nats: nats >= DOUBT_NATS)
+    return _first(_aborts(truth, limits), limits, 1.0, lambda _, nats: nats >= DOUBT_NATS)
 
 
-def _first(truth: Truth, limits: Object, margin: float, proven: Callable[[str, float], bool]) -> str:
-    """Give the first breach that is also `proven` where the method asks for proof, by its name and its evidence in nats."""
-    for word, bad, total, limit in _beyond(truth, limits, margin):
-        if limits["method"] == "Threshold" or proven(word, total * _divergence(bad / total, limit)):
+def worse_of(truth: Truth, limits: Object) -> str:
+    """Give what is beyond doubt worse than slo; empty when nothing is."""
+    return _first(_slos(truth, limits), limits, BORDER, lambda _, nats: nats >= WORSE_NATS)
+
+
+def _first(rates: Iterable[Rate], limits: Object, margin: float, proven: Callable[[str, float], bool]) -> str:
+    """Give the first rate beyond its limit that is also `proven`, by its name and its evidence in nats, where the method asks for proof."""
+    for word, bad, total, limit in rates:
+        beyond = total >= limits["minSamples"] and bad / total > margin * limit
+        if beyond and (limits["method"] == "Threshold" or proven(word, total * _divergence(bad / total, limit))):
             return f"{word} were {bad} of {total}, limit {limit:g}"
     return ""
 
@@ -322,20 +315,25 @@ def _divergence(rate: float, limit: float) -> float:
     return rate * log(rate / limit) + rest
 
 
-def _beyond(truth: Truth, limits: Object, margin: float) -> Iterator[tuple[str, int, int, float]]:
-    """Give each rate beyond its abort level: what it is of, bad, all, limit."""
+def _aborts(truth: Truth, limits: Object) -> Iterator[Rate]:
+    """Give each rate that an abort level limits and that enough requests spoil."""
     live, pool = truth.live, truth.live + truth.mirror
+    errors, match = limits["errors"]["abort"], round(1 - limits["match"]["abort"], 12)
     slow = round(1 - limits["latency"]["quantile"], 12)
-    rows = [
-        ("live errors", truth.live_errors, live, limits["errors"]["abort"]),
-        ("errors", truth.live_errors + truth.mirror_errors, pool, limits["errors"]["abort"]),
+    rates = [
+        ("live errors", truth.live_errors, live, errors),
+        ("errors", truth.live_errors + truth.mirror_errors, pool, errors),
         ("live latency", truth.live_very_slow, live, slow),
         ("latency", truth.live_very_slow + truth.mirror_very_slow, pool, slow),
-        ("mismatches", truth.mismatched, truth.compared, round(1 - limits["match"]["abort"], 12)),
+        ("mismatches", truth.mismatched, truth.compared, match),
     ]
-    for word, bad, total, limit in rows:
-        if total >= limits["minSamples"] and bad >= FEWEST_BAD and bad / total > margin * limit:
-            yield word, bad, total, limit
+    return (rate for rate in rates if rate[1] >= FEWEST_BAD)
+
+
+def _slos(truth: Truth, limits: Object) -> Iterator[Rate]:
+    """Give each rate that a slo limits, but for latency, which Preflight does not judge."""
+    yield "errors", truth.live_errors + truth.mirror_errors, truth.live + truth.mirror, limits["errors"]["slo"]
+    yield "mismatches", truth.mismatched, truth.compared, round(1 - limits["match"]["slo"], 12)
 
 
 def _own_names(rollout: str) -> set[str]:
