@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kanarya.cluster.objects import MOST_WEIGHT, printable
+from kanarya.decision.sequential import MOST_NEEDED
 from kanarya.decision.verdict import METRICS, ordered
 
 BAR = 40
@@ -84,5 +85,6 @@ def _metric(metric: str, verdict: Mapping[str, Any]) -> str:
     limits = [verdict.get("slo"), verdict.get("abort")]
     shown = "/".join("-" if limit is None else (f"{limit:g}" if metric == "drift" else f"{100 * limit:g} %") for limit in limits)
     have, need = verdict.get("have", 0), verdict.get("need", 0)
-    of = f"{have:.0f} requests" if verdict["verdict"] != "Insufficient" else f"{have:.0f} of {need:.0f}"
+    waiting = verdict["verdict"] == "Insufficient" and need < MOST_NEEDED
+    of = f"{have:.0f} of {need:.0f}" if waiting else f"{have:.0f} requests"
     return f"  {metric:8} {value:>9} {UNITS[metric]:8} limits {shown:11} {verdict['verdict']:12} {verdict['reason']:19} {of}"

@@ -1,4 +1,8 @@
-"""Checking evidence: the chain, and every verdict judged again from the counts beside it."""
+"""Checking evidence: the chain, and every verdict judged again from the counts beside it.
+
+What a verdict only foretells (`need`, `etaSeconds`) or says for people (`detail`) is not compared: it decided nothing, and a later version
+may say it better.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,8 @@ from kanarya.decision.evidence import digest, first_break
 from kanarya.decision.judge import Standard, judge, settled
 from kanarya.decision.offline import PASSED, required
 from kanarya.decision.streams import bases_from_json, is_last
+
+DECIDED = ("verdict", "reason", "estimate", "slo", "abort", "have")
 
 
 def first_difference(entries: Sequence[Mapping[str, Any]]) -> str | None:
@@ -37,10 +43,10 @@ def first_difference(entries: Sequence[Mapping[str, Any]]) -> str | None:
                 return f"entry {entry['sequence']}: verdicts before the run's spec"
             if entry.get("toStep") == 1 and required(spec.analysis) and proof.get("verdict") != PASSED:
                 return f"entry {entry['sequence']}: the first step without the offline report that the spec requires"
-            judged = _judge_again(spec, entry)
-            for metric, verdict in judged.items():
-                if verdict != entry["verdicts"].get(metric):
-                    return f"entry {entry['sequence']}: {metric} was {entry['verdicts'].get(metric)}, judged again it is {verdict}"
+            for metric, verdict in _judge_again(spec, entry).items():
+                was, again = _decided(entry["verdicts"].get(metric, {})), _decided(verdict)
+                if was != again:
+                    return f"entry {entry['sequence']}: {metric} was {was}, judged again it is {again}"
     return None
 
 
@@ -48,7 +54,7 @@ def _judge_again(spec: LatchedSpec, entry: Mapping[str, Any]) -> dict[str, Any]:
     elapsed = float(entry["elapsed"])
     last = is_last(spec.plan, entry["stage"], int(entry["step"]) - 1)
     judged = judge(
-        Standard(spec.analysis, spec.plan, last),
+        Standard(spec.analysis, spec.plan, last, forecast=False),
         counts_from_json(entry["counts"]),
         drift_from_json(entry["drift"]),
         {metric: Missing(reason) for metric, reason in entry["missing"].items()},
@@ -59,3 +65,7 @@ def _judge_again(spec: LatchedSpec, entry: Mapping[str, Any]) -> dict[str, Any]:
         values=values_from_json(entry.get("values", {})),
     )
     return {metric: verdict.as_json() for metric, verdict in judged.verdicts.items()}
+
+
+def _decided(verdict: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: verdict[key] for key in DECIDED if key in verdict}

@@ -45,7 +45,8 @@ TOLERATED_RATIO = 2.0
 MOST_NEEDED = 1e7
 """Requests beyond which "how many more" has no useful answer."""
 IMAGINED_BAD = 0.5
-"""The rate to come is estimated as if so many bad events had been seen at slo before."""
+"""The rate to come is estimated as if so many bad events had been seen before: at slo, or at half of abort where that is less, for at
+abort itself there would be no end."""
 
 
 @dataclass(frozen=True)
@@ -313,7 +314,10 @@ def _not_bad(seen: _Seen, possible: _Seen, limits: Limits, alphas: Alphas, *, te
     if tests is None:
         return verdict(Kind.INSUFFICIENT, "TooFewSamples", seen.total)
     need = _needed(possible, limits, alphas, tests)
-    eta = (need - seen.total) * elapsed / seen.total if seen.total > 0 and need < MOST_NEEDED and elapsed > 0 else None
+    if need >= MOST_NEEDED:
+        detail = f"{seen.total:.0f} requests; too near a limit to say how many it takes"
+        return verdict(Kind.INSUFFICIENT, "TooFewSamples", need, detail=detail)
+    eta = (need - seen.total) * elapsed / seen.total if seen.total > 0 and elapsed > 0 else None
     when = f", about {eta:.0f} s at this rate" if eta is not None else ""
     return verdict(Kind.INSUFFICIENT, "TooFewSamples", need, eta, f"{seen.total:.0f} of about {need:.0f} requests{when}")
 
@@ -352,7 +356,7 @@ class _Seen:
 
     def later(self, total: float, limits: Limits) -> _Seen:
         """Give the counts at so many requests, if what comes is as what was seen."""
-        more, imagined = total - self.total, IMAGINED_BAD / limits.slo
+        more, imagined = total - self.total, IMAGINED_BAD / min(limits.slo, limits.abort / 2)
 
         def grown(bad: float) -> float:
             return bad + more * min(1.0, (bad + IMAGINED_BAD) / (self.total + imagined))

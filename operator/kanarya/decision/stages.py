@@ -117,10 +117,10 @@ def _undecided(draft: Draft) -> list[tuple[str, str]]:
     counted = run.counts.candidate.requests > 0
     found: list[tuple[str, str]] = []
     for metric, verdict in verdicts:
-        words = f"{metric}, by copies: {verdict.detail or verdict.reason}"
+        words = f"{metric}, by copies: {_said(verdict)}"
         if verdict.kind is Kind.WITHIN:
             hold = (run.spec or draft.spec).plan.max_hold_seconds
-            found.append((verdict.reason, f"{words}{_numbers(verdict)}; held until that is better, {hold} s (maxHoldSeconds) at most"))
+            found.append((verdict.reason, f"{words}; held until that is better, {hold} s (maxHoldSeconds) at most"))
         elif counted and verdict.reason == Missing.COMPARISONS_MISSING.value:
             found.append((verdict.reason, f"{words}; held until that is better"))
         elif left > 0 and (verdict.kind is Kind.INSUFFICIENT or (verdict.kind is Kind.NO_DATA and not counted)):
@@ -128,9 +128,11 @@ def _undecided(draft: Draft) -> list[tuple[str, str]]:
     return found
 
 
-def _numbers(verdict: Verdict) -> str:
-    known = verdict.estimate is not None and verdict.slo is not None
-    return f" ({verdict.estimate:.4g}, slo {verdict.slo:.4g}, {verdict.have:.0f} requests)" if known else ""
+def _said(verdict: Verdict) -> str:
+    """Say what a verdict rests on."""
+    if verdict.kind is Kind.WITHIN and not verdict.detail and verdict.estimate is not None and verdict.slo is not None:
+        return f"{verdict.estimate:.4g}, slo {verdict.slo:.4g}, {verdict.have:.0f} requests"
+    return verdict.detail or verdict.reason
 
 
 def _unshown(draft: Draft) -> list[tuple[str, str]]:
@@ -198,7 +200,7 @@ def _hold_reason(draft: Draft) -> tuple[str, str] | None:
     for metric in blocking_of(draft):
         verdict = draft.verdicts[metric]
         if verdict.kind is not Kind.GOOD:
-            return verdict.reason, f"{metric}: {verdict.kind.value}; {verdict.detail or verdict.reason}"
+            return verdict.reason, f"{metric}: {verdict.kind.value}; {_said(verdict)}"
     if not fresh(draft):
         return "WaitingForSamples", "no sample yet that is newer than the last weight change and this process"
     if draft.spec.paused:
@@ -220,7 +222,7 @@ def _drift_blocks(draft: Draft) -> tuple[str, str] | None:
     verdict = draft.verdicts["drift"]
     if verdict.kind is Kind.GOOD:
         return None
-    return verdict.reason, f"drift: {verdict.kind.value}; {verdict.detail or verdict.reason}"
+    return verdict.reason, f"drift: {verdict.kind.value}; {_said(verdict)}"
 
 
 def stepping(draft: Draft) -> None:

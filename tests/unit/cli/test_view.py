@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from kanarya.cli.view import render
+from kanarya.decision.sequential import MOST_NEEDED
 
 METADATA = {"namespace": "shop", "name": "fraud"}
 LONG_AGO = {"finished": "2026-01-02T03:04:05Z", "version": "v1.7.0", "reason": "Promoted", "outcome": "Succeeded"}
@@ -68,6 +69,12 @@ def test_one_with_a_run_and_live_numbers() -> None:
         "ErrorsAboveSlo: errors: Within",
         "newest sample 3 s old",
     ]
+
+
+def test_where_nobody_can_say_how_many_it_takes_no_number_is_shown() -> None:
+    verdict = {"verdict": "Insufficient", "reason": "TooFewSamples", "have": 1500, "need": MOST_NEEDED}
+    shown = lines(render(rollout(summary="Progressing", run=RUN, history=None), {"reason": "R", "verdicts": {"errors": verdict}}, 0.0))
+    assert [line.split()[-2:] for line in shown if line.startswith("  errors")] == [["1500", "requests"]]
 
 
 def test_without_live_numbers_the_condition_speaks() -> None:

@@ -209,6 +209,11 @@ def test_replay_names_the_first_verdict_that_differs() -> None:
     chain = evidence.append(Chain(run="r"), "RunStarted", 1.0, {"spec": whole, "specDigest": evidence.digest(whole)})
     good = evidence.append(chain, "VerdictChanged", 2.0, observed)
     assert first_difference(good.outbox) is None
+    told = {
+        metric: {**verdict.as_json(), "need": 7, "etaSeconds": 3, "detail": "as another version says it"}
+        for metric, verdict in verdicts.items()
+    }
+    assert first_difference(evidence.append(chain, "VerdictChanged", 2.0, {**observed, "verdicts": told}).outbox) is None
     lied = {**observed, "verdicts": {**observed["verdicts"], "errors": {"verdict": "Bad"}}}  # type: ignore[dict-item]
     assert "entry 2: errors was" in str(first_difference(evidence.append(chain, "VerdictChanged", 2.0, lied).outbox))
     assert "before the run's spec" in str(first_difference(evidence.append(Chain(run="r"), "VerdictChanged", 2.0, observed).outbox))

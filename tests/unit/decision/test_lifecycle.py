@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from itertools import pairwise
 
@@ -134,6 +135,8 @@ def test_worse_than_slo_holds_and_is_given_up_after_its_time() -> None:
     plan = {"steps": [{"weight": 5, "durationSeconds": 10}, {"weight": 100, "durationSeconds": 1}], "maxHoldSeconds": 60}
     play = started(traffic=Traffic(errors=0.015), spec=spec(plan=plan))
     began = play.now
+    play.until(lambda p: p.decisions[-1].reason == "ErrorsAboveSlo")
+    assert re.fullmatch(r"errors: Within; 0\.015, slo 0\.01, \d+ requests", play.decisions[-1].message), play.decisions[-1].message
     assert play.ended() == "RolledBack"
     assert play.state.history[-1].reason == "HeldTooLong"
     assert 60 <= play.now - began <= 70

@@ -226,8 +226,16 @@ def test_need_is_about_where_the_verdict_comes_if_all_goes_on_as_it_was(bad: flo
 
 
 def test_a_rate_at_the_limit_has_no_end() -> None:
-    verdict = judged(Tally(30, 1500), at_slo=0, limits=Limits(0.0199, 0.02, "Errors")).verdict
+    verdict = judged(Tally(30.5, 1500), at_slo=0, limits=Limits(0.0199, 0.02, "Errors")).verdict  # 31 of 1550 with what is imagined
     assert (verdict.kind, verdict.need, verdict.eta_seconds) == (Kind.INSUFFICIENT, MOST_NEEDED, None)
+    assert verdict.detail == "1500 requests; too near a limit to say how many it takes"
+
+
+def test_before_the_first_request_a_good_candidate_is_imagined() -> None:
+    """Seen in the demo: latency, whose slo and abort are one share of two thresholds, showed "0 of 10000000" at each step's beginning."""
+    verdict = judged(Tally(0, 0), limits=Limits(0.05, 0.05, "Latency")).verdict
+    assert (verdict.kind, verdict.reason) == (Kind.INSUFFICIENT, "TooFewSamples")
+    assert 100 < verdict.need < 1000, verdict
 
 
 def test_counts_that_scrapes_left_uneven_are_still_counts() -> None:
