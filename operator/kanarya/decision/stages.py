@@ -31,7 +31,7 @@ def preflight(draft: Draft) -> None:
     measured = _measured_otherwise(draft)
     if problems:
         reason = next(iter(problems))
-        return draft.say(reason, "; ".join([*problems.values(), *measured]), SOON)
+        return draft.say(reason, "; ".join(sentence.removesuffix(".") for sentence in (*problems.values(), *measured)), SOON)
     if draft.spec.paused:
         return draft.say("Paused", "everything is ready; spec.paused keeps the first weight back", SOON)
     if run.spec is None:

@@ -56,6 +56,7 @@ class Traffic:
     shifted: bool = False
     copied: bool = True
     missing: dict[str, Missing] = field(default_factory=dict)
+    said: str = ""
 
 
 @dataclass
@@ -143,6 +144,7 @@ class Play:
             newest=until,
             newest_counted=until,
             missing=self.traffic.missing,
+            detail=self.traffic.said,
             history_lost=self.history_lost,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -134,6 +135,15 @@ def test_copies_that_cannot_be_compared_hold_the_first_weight() -> None:
     assert "could be compared; held until that is better" in decision.message, decision.message
     play.traffic = Traffic()
     play.until(at_weight(5))
+
+
+def test_everything_that_keeps_the_first_weight_back_is_one_sentence() -> None:
+    suspended = {"match": Missing.MIRROR_BREAKER_OPEN}
+    play = Play(traffic=Traffic(errors=0.015, missing=suspended, said="A router has suspended mirroring to candidate.")).adopted()
+    play.release(B)
+    play.until(lambda play: play.decisions[-1].reason == "MirrorBreakerOpen" and "0.015" in play.decisions[-1].message)
+    parts = "A router has suspended mirroring to candidate", "errors, by copies: 0.015, slo 0.01, ", "; held until that is better, "
+    assert re.fullmatch(rf"{parts[0]}; {parts[1]}\d+ requests{parts[2]}.*", play.decisions[-1].message), play.decisions[-1].message
 
 
 def test_slow_copies_do_not_hold_the_first_weight() -> None:
