@@ -64,7 +64,8 @@ def _start(settings: Settings) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     settings.logs.mkdir(parents=True, exist_ok=True)
     log = settings.logs / "dockerd.log"
-    runtime = NODE / "runc-within"
+    # A copy: the engine outlives this program, and may outlive the checkout that it is in.
+    runtime = shutil.copy(NODE / "runc-within", folder)
     # A file of its own, empty: the machine's daemon.json is for the machine's engine.
     config = folder / "daemon.json"
     config.write_text("{}\n")
