@@ -64,6 +64,10 @@ def test_a_foreign_edit_of_the_route_is_repaired(serving: Serving) -> None:
     found = [item["found"] for item in entries if item["kind"] == "RouteRepaired"]
     assert found == [90, 20, 0, 0]
     assert [item["weight"] for item in entries if item["kind"] == "WeightRestored"] == [50, 50, 50]
+    # Without a run nothing is looked at but once a minute, unless an event says so: here of a route that is no longer labelled ours.
+    edit(service, "httproute", "fraud", replace("/metadata/labels", {}), *weights(50))
+    lab.eventually(lambda: backends(service) == {"fraud-stable": 100, "fraud-candidate": 0}, "weight 0", REPAIR_SECONDS, 0.2)
+    assert get(service.namespace, "httproute", "fraud")["metadata"]["labels"]["kanarya.dev/rollout"] == "fraud"
     no_client_error(service)
 
 

@@ -166,6 +166,13 @@ PATCHES = (
         "controller/test_reconcile.py::test_the_younger_of_two_rollouts_on_one_target_or_service_is_refused",
     ),
     Patch(
+        "an object of ours without its label is nobody's",
+        "controller/shell.py",
+        "(name == target or names.is_of(key[1], name))",
+        "name == target",
+        "controller/test_shell.py::test_what_is_written_to_our_objects_wakes_their_rollout_with_or_without_our_label",
+    ),
+    Patch(
         "a newer revision takes over a run",
         "decision/ending.py",
         "if identity is not None and identity.revision != run.candidate.revision:",

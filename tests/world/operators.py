@@ -150,10 +150,8 @@ class Operator:
         """Hand over a watch event, as kopf does."""
         if self.dead:
             return
-        labels = body["metadata"].get("labels", {})
         for handler in self._handlers:
-            wanted = handler.selector is not None and handler.selector.any_name == resource.plural
-            if wanted and (handler.labels or {}).keys() <= labels.keys():
+            if handler.selector is not None and handler.selector.any_name == resource.plural:
                 known: Any = body
                 _finish(handler.fn(body=kopf.Body(known), event={"type": kind}))
 

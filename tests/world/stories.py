@@ -282,6 +282,13 @@ STORIES: dict[str, Story] = {
         rate=60,
         scrape=1,
     ),
+    "a route without its labels was given a weight, and nobody looked at it for a minute": Story(
+        850000298,
+        (Event(32.71, "strip", {"what": "route"}), Event(37.64, "set_weight", {"weight": 50})),
+        rate=60,
+        scrape=5,
+        routers=1,
+    ),
     "what copies had shown was let pass once it had been waited for: a candidate that failed a fifth of them got its first weight": PATCHY,
     "stable had no ready pod while the candidate began to fail: until it is back, the candidate is not shown to be worse": released(
         820000070,

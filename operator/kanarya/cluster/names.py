@@ -53,6 +53,13 @@ def evidence(rollout: str, run: str, part: int) -> str:
     return f"{rollout}-evidence-{run}-{part}"
 
 
+def is_of(rollout: str, name: str) -> bool:
+    """Whether a route, Service or Deployment of a rollout may have this name."""
+    if not name.startswith(rollout):  # asked for each write in the cluster, of each rollout
+        return False
+    return name in {rollout, stable_service(rollout), candidate_service(rollout)} or name.startswith(stable_deployment(rollout, ""))
+
+
 def router_pods(rollout: str) -> str:
     """Give what the names of the router's pods begin with."""
     return f"{rollout}-router-"

@@ -54,7 +54,7 @@ class Options:
 
 
 class Targets:
-    """Which rollouts a Deployment matters to."""
+    """Which rollouts an object matters to."""
 
     def __init__(self) -> None:
         self._rollouts: dict[Key, str] = {}
@@ -68,9 +68,9 @@ class Targets:
         """Drop a rollout."""
         self._rollouts.pop(key, None)
 
-    def of(self, namespace: str, deployment: str) -> list[Key]:
-        """Give the rollouts whose target this Deployment is."""
-        return [key for key, target in self._rollouts.items() if key[0] == namespace and target == deployment]
+    def of(self, namespace: str, name: str) -> list[Key]:
+        """Give the rollouts whose target has this name, or an object of theirs: somebody may have taken our label off."""
+        return [key for key, target in self._rollouts.items() if key[0] == namespace and (name == target or names.is_of(key[1], name))]
 
 
 def wake_on_events(registry: kopf.OperatorRegistry, queue: Queue, targets: Targets) -> None:
@@ -85,19 +85,15 @@ def wake_on_events(registry: kopf.OperatorRegistry, queue: Queue, targets: Targe
             targets.remember(key, body.spec)
         queue.add(key)
 
+    # Clients lose their answers when a track's Service selects something else.
     @kopf.on.event("apps", "v1", "deployments", registry=registry)
-    async def deployment(body: kopf.Body, **_: Any) -> None:
+    @kopf.on.event("", "v1", "services", registry=registry)
+    @kopf.on.event("gateway.networking.k8s.io", "v1", "httproutes", registry=registry)
+    async def written(body: kopf.Body, **_: Any) -> None:
         namespace, owner = str(body.metadata.namespace), body.metadata.labels.get(names.ROLLOUT)
-        if owner:
-            queue.add((namespace, owner))
-        for key in targets.of(namespace, str(body.metadata.name)):
+        labelled = [(namespace, owner)] if owner else []
+        for key in dict.fromkeys([*labelled, *targets.of(namespace, str(body.metadata.name))]):
             queue.add(key)
-
-    # Both have our label. Clients lose their answers when a track's Service selects something else.
-    @kopf.on.event("", "v1", "services", labels={names.ROLLOUT: kopf.PRESENT}, registry=registry)
-    @kopf.on.event("gateway.networking.k8s.io", "v1", "httproutes", labels={names.ROLLOUT: kopf.PRESENT}, registry=registry)
-    async def ours(body: kopf.Body, **_: Any) -> None:
-        queue.add((str(body.metadata.namespace), body.metadata.labels[names.ROLLOUT]))
 
 
 def settings() -> kopf.OperatorSettings:

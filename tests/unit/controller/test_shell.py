@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 from random import Random
+from typing import Any, cast
 
 import kopf
 import pytest
@@ -62,6 +63,44 @@ async def test_handlers_register_and_a_lost_event_is_made_up_for() -> None:
     assert targets.of("shop", "fraud") == [KEY]
     targets.forget(KEY)
     assert targets.of("shop", "fraud") == []
+
+
+@pytest.mark.parametrize(
+    ("resource", "name", "labels", "woken"),
+    [
+        ("httproutes", "fraud", {"kanarya.dev/rollout": "fraud"}, ["fraud"]),
+        ("httproutes", "fraud", {}, ["fraud"]),
+        ("httproutes", "fraud", {"kanarya.dev/rollout": "other"}, ["other", "fraud"]),
+        ("services", "fraud-stable", {}, ["fraud"]),
+        ("services", "fraud-candidate", {}, ["fraud"]),
+        ("deployments", "fraud-stable-6d4cf56db6", {}, ["fraud"]),
+        ("deployments", "scorer", {}, ["fraud"]),
+        ("services", "another", {}, []),
+        ("deployments", "fraudulent", {}, []),
+    ],
+)
+async def test_what_is_written_to_our_objects_wakes_their_rollout_with_or_without_our_label(
+    resource: str, name: str, labels: dict[str, str], woken: list[str]
+) -> None:
+    """A route whose label somebody took off could then be given a weight, and nobody looked for a minute."""
+    seen: list[Key] = []
+
+    class Noted(Queue):
+        def add(self, key: Key, delay: float = 0.0) -> None:
+            seen.append(key)
+
+    async def nothing(_: Key) -> None: ...
+
+    targets, registry = Targets(), kopf.OperatorRegistry()
+    targets.remember(("shop", "fraud"), {"targetRef": {"name": "scorer"}})
+    targets.remember(("elsewhere", "fraud"), {"targetRef": {"name": "scorer"}})
+    wake_on_events(registry, Noted(nothing, Random(1)), targets)
+    body: Any = {"metadata": {"namespace": "shop", "name": name, "labels": labels}}
+    for handler in registry._watching.get_all_handlers():
+        assert handler.labels is None, "kopf looks for labels before it calls"
+        if handler.selector is not None and handler.selector.any_name == resource:
+            await cast("Any", handler.fn)(body=kopf.Body(body), event={"type": "MODIFIED"})
+    assert seen == [("shop", rollout) for rollout in woken]
 
 
 async def test_fault_points_do_nothing_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
