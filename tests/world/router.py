@@ -103,6 +103,7 @@ class Router:
 
     def _name(self, track: Track, revision: str) -> None:
         """Make every series of a revision exist at 0."""
+        self.truth.setdefault(revision, Truth())
         self.open_until.setdefault((track, revision), 0.0)
         for exposure in ("live", "mirror"):
             for outcome in OUTCOMES:

@@ -289,6 +289,13 @@ STORIES: dict[str, Story] = {
         scrape=5,
         routers=1,
     ),
+    "the first scrape of a candidate found copies already, two failed ones among them, which nobody can count": released(
+        860002529,
+        spec={"traffic": {"mirrorPercent": 20}, "analysis": {"method": "Threshold"}},
+        models={"v2": Model(errors=0.15)},
+        scrape=2,
+        routers=1,
+    ),
     "what copies had shown was let pass once it had been waited for: a candidate that failed a fifth of them got its first weight": PATCHY,
     "stable had no ready pod while the candidate began to fail: until it is back, the candidate is not shown to be worse": released(
         820000070,

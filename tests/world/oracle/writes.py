@@ -260,14 +260,15 @@ class Writes:
     def counted(self, revision: str, since: float, until: float) -> tuple[Truth, bool]:
         """Give what scrapes between two times had to show of a revision, and whether any of them was spoiled or lost.
 
-        As for the operator, what came before the first scrape of a router that is older than the span belongs to nobody.
+        As for the operator, what came before the first scrape of a router that is older than the span, or before the first that shows the
+        revision at all, belongs to nobody.
         """
         total, spoiled = Truth(), self._oracle.since_touched("scrapes") < self._world.now() - since
         by_router: dict[str, list[Truth]] = {}
         for scrape in self._world.prometheus.scrapes:
-            if since < scrape.at <= until and revision not in scrape.refused:
+            if since < scrape.at <= until and revision in scrape.truth and revision not in scrape.refused:
                 seen = by_router.setdefault(scrape.router, [Truth()] if scrape.began > since else [])
-                seen.append(scrape.truth.get(revision, Truth()))
+                seen.append(scrape.truth[revision])
                 spoiled = spoiled or scrape.spoiled
         for seen in by_router.values():
             total = total.plus(seen[-1].minus(seen[0]))
