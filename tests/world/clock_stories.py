@@ -115,4 +115,18 @@ CLOCKS: dict[str, Story] = {
         rate=60,
         scrape=1,
     ),
+    "clocks were set back and forward again: a scrape had a time from before the weight, and what it began nobody can count": Story(
+        870000470,
+        (
+            Event(1.72, "kill_pods", {"track": "candidate"}),
+            RELEASE,
+            Event(35.1, "deaf", {"share": 0.3, "delay": 5.0, "seconds": 9.9}),
+            Event(37.92, "jump", {"by": -3.0, "whose": "all"}),
+            Event(40.22, "unusable_target", {"seconds": 2.6}),
+        ),
+        spec={"analysis": {"intervalSeconds": 4, "method": "Threshold"}},
+        scrape=5,
+        rate=15,
+        routers=1,
+    ),
 }

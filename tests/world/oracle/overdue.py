@@ -83,7 +83,7 @@ class Overdue:
         candidate = run["candidate"]["revision"]
         blind = prometheus.trouble or prometheus.down or self._clocks_apart() or self._time_comes_again()
         if run["stage"] in ("Stepping", "Soaking") and not blind:
-            counted, spoiled = writes.counted(candidate, writes.seen_from(), self._world.now() - 2.5)
+            counted, spoiled = writes.counted(candidate, writes.counted_from, self._world.now() - 2.5, stamped=writes.stamped_from())
             breach = breach_beyond_doubt(counted, writes.latched_analysis())
             if breach and not spoiled and not self._storm():
                 found["the candidate is beyond its limits"] = bound

@@ -145,12 +145,11 @@ class Writes:
         lost = operator.booted < self.counted_from and self._world.checkpoint().get("intent") == before
         return lost or (after > 0 and self._oracle.several)  # of several, a third may have seen neither rise nor end
 
-    def seen_from(self) -> float:
-        """Give from when on the operator, whose clock may be ahead, can tell that requests speak for the weight there is."""
+    def stamped_from(self) -> float:
+        """Give the time after which samples speak for the weight there is, where the operator's clock is or was wrong; 0 where it never was."""
         if "clock" not in self._oracle.touched and not self._oracle.several:
-            return self.counted_from
-        run = self._world.checkpoint().get("run") or {}
-        return max(self.counted_from, float(run.get("weightSince", 0.0)) - self._world.wall() + self._world.now())
+            return 0.0
+        return float((self._world.checkpoint().get("run") or {}).get("weightSince", 0.0))
 
     def booted(self) -> None:
         """A weight that somebody cut while no operator was there is found now, and counts begin now."""
@@ -232,7 +231,7 @@ class Writes:
         """What the routers had really counted since the weight changed, or in Preflight, shows no breach and nothing worse than slo."""
         limits = self.latched_analysis()
         began = self._oracle.memory.began.get(run, 0.0)  # a first step of weight 0 comes without a change of the route
-        settled, spoiled = self.counted(candidate, max(self.seen_from(), began), seen_at - LAG_SECONDS)
+        settled, spoiled = self.counted(candidate, max(self.counted_from, began), seen_at - LAG_SECONDS, stamped=self.stamped_from())
         margin = 1.0 if self.weight_changed == self.counted_from else BORDER
         worse = (steps and breach_of(settled, limits, margin=margin)) or worse_of(settled, limits)
         if worse and not spoiled:
@@ -257,8 +256,10 @@ class Writes:
         found: Object = (run.get("spec") or self._world.spec())[part]
         return found
 
-    def counted(self, revision: str, since: float, until: float) -> tuple[Truth, bool]:
+    def counted(self, revision: str, since: float, until: float, *, stamped: float = 0.0) -> tuple[Truth, bool]:
         """Give what scrapes between two times had to show of a revision, and whether any of them was spoiled or lost.
+
+        Those that Prometheus gives no later time than `stamped` are passed over.
 
         As for the operator, what came before the first scrape of a router that is older than the span, or before the first that shows the
         revision at all, belongs to nobody.
@@ -266,7 +267,8 @@ class Writes:
         total, spoiled = Truth(), self._oracle.since_touched("scrapes") < self._world.now() - since
         by_router: dict[str, list[Truth]] = {}
         for scrape in self._world.prometheus.scrapes:
-            if since < scrape.at <= until and revision in scrape.truth and revision not in scrape.refused:
+            shown = revision in scrape.truth and revision not in scrape.refused
+            if shown and since < scrape.at <= until and scrape.time > stamped:
                 seen = by_router.setdefault(scrape.router, [Truth()] if scrape.began > since else [])
                 seen.append(scrape.truth[revision])
                 spoiled = spoiled or scrape.spoiled
