@@ -177,14 +177,18 @@ def _listening(host: str | None, port: int) -> socket.socket:
     return socket.create_server((host or "", port), family=family, backlog=2048)
 
 
+def on_signal(loop: asyncio.AbstractEventLoop, number: signal.Signals, handle: Callable[[], object]) -> bool:
+    """Handle a signal, and tell whether it can be: signals reach the main thread only; elsewhere the caller does what they would begin."""
+    try:
+        loop.add_signal_handler(number, handle)
+    except (NotImplementedError, RuntimeError, ValueError):
+        return False
+    return True
+
+
 @contextlib.contextmanager
 def _signals(loop: asyncio.AbstractEventLoop, drain: Drain) -> Generator[None, None, None]:
-    handled: list[signal.Signals] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # Signals reach the main thread only; elsewhere the caller begins the drain.
-        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-            loop.add_signal_handler(number, drain.begin)
-            handled.append(number)
+    handled = [number for number in (signal.SIGTERM, signal.SIGINT) if on_signal(loop, number, drain.begin)]
     try:
         yield
     finally:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import gc
 import logging
 import os
@@ -24,7 +23,7 @@ from kanarya_inference.server.feature_log import FeatureLog, FeatureLogSettings
 from kanarya_inference.server.logs import configure
 from kanarya_inference.server.replies import Refused
 from kanarya_inference.server.settings import Fallback, ServerSettings, parse_fallback
-from kanarya_inference.serving import Drain, Listener, serve
+from kanarya_inference.serving import Drain, Listener, on_signal, serve
 
 PORT = 4010
 DRAIN_SECONDS = 5.0
@@ -162,9 +161,7 @@ async def run(make_app: Callable[..., InferenceApp], *, host: str | None, port: 
 
     def started(_: list[int]) -> None:
         begin(asyncio.ensure_future(_load(app)))
-        # Signals reach the main thread only.
-        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: begin(asyncio.ensure_future(_reload(app))))
+        on_signal(asyncio.get_running_loop(), signal.SIGHUP, lambda: begin(asyncio.ensure_future(_reload(app))))
 
     await serve([Listener(app, port, host)], drain=drain, drain_seconds=drain_seconds, on_started=started)
     app.plane.close()
