@@ -159,6 +159,20 @@ PATCHES = (
         "decision/test_promotion.py::test_the_switch_waits_for_the_new_stable_at_full_size",
     ),
     Patch(
+        "adoption ends while stable's Deployment still is what somebody made of it",
+        "decision/lifecycle.py",
+        "        and stable.intact\n",
+        "",
+        "decision/test_lifecycle.py::test_adoption_waits_for_available_pods_of_its_own_template",
+    ),
+    Patch(
+        "a Deployment has rolled as soon as enough of its pods are available, whatever their template",
+        "cluster/observe.py",
+        'status.get("replicas", 0) > status.get("updatedReplicas", 0)',
+        'status.get("availableReplicas", 0) > status.get("updatedReplicas", 0)',
+        "cluster_objects/test_observe.py::test_a_stable_rolls_until_no_pod_of_an_older_template_is_left",
+    ),
+    Patch(
         "the second of two rollouts on one target is obeyed",
         "controller/acceptance.py",
         "        if older and (shares or serves):",

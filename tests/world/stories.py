@@ -297,6 +297,28 @@ STORIES: dict[str, Story] = {
         routers=1,
     ),
     "what copies had shown was let pass once it had been waited for: a candidate that failed a fifth of them got its first weight": PATCHY,
+    "adoption waits until the pods that somebody's template had brought into its clone are gone": Story(
+        880001749,
+        (Event(1.7, "strip", {"what": "route"}), Event(16.66, "meddle", {"what": "stable"}), Event(47.28, "pause", {"seconds": 22.5})),
+        spec={"analysis": {"method": "Sequential"}},
+        rate=15,
+        scrape=1,
+        routers=1,
+    ),
+    "a weight rises while a slow API keeps the pass waiting in which somebody deletes the candidate's Service": Story(
+        880000331,
+        (
+            RELEASE,
+            Event(18.84, "strip", {"what": "route"}),
+            Event(22.8, "api", {"kind": "slow", "scope": "httproutes", "share": 1.0, "seconds": 1.0}),
+            Event(23.74, "delete", {"what": "candidate Service"}),
+        ),
+        spec={"analysis": {"method": "Threshold"}},
+        models={"v2": Model(startup=0.5)},
+        rate=60,
+        scrape=1,
+        routers=1,
+    ),
     "stable had no ready pod while the candidate began to fail: until it is back, the candidate is not shown to be worse": released(
         820000070,
         Event(46.13, "sicken", {"track": "stable", "what": "unready", "seconds": 18.9}),

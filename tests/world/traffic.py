@@ -156,6 +156,10 @@ class Traffic:
     def ready(self, track: Track) -> int:
         return len(self._serving[track])
 
+    def serving(self, track: Track) -> list[Pod]:
+        """Give the pods behind a track's Service, as the routers last saw them."""
+        return list(self._serving[track])
+
     # -- requests ---------------------------------------------------------------------------------------------------------
 
     def flow(self) -> None:

@@ -250,12 +250,20 @@ def _stables(plan: Plan, view: View) -> dict[str, Stable]:
             continue
         if body["metadata"]["name"] != names.stable_deployment(plan.name, known.revision):
             continue
-        status = body.get("status", {})
-        current = status.get("observedGeneration", 0) >= body["metadata"].get("generation", 0)
-        # Pods of an older template count as available too while a Deployment rolls: only updated ones may.
-        available = min(status.get("availableReplicas", 0), status.get("updatedReplicas", 0)) if current else 0
-        found[known.revision] = Stable(known, body["spec"].get("replicas", 1), available, objects.template_intact(body))
+        available = body.get("status", {}).get("availableReplicas", 0)
+        intact = objects.template_intact(body)
+        found[known.revision] = Stable(known, body["spec"].get("replicas", 1), available, intact, rolling=_rolling(body))
     return found
+
+
+def _rolling(deployment: Object) -> bool:
+    """Whether pods of an older template may be left: they count as available, too, and behind a Service they serve.
+
+    The last ones go after the new ones are all there, so no number of available or updated pods alone shows it.
+    """
+    status = deployment.get("status", {})
+    seen = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
+    return not seen or status.get("replicas", 0) > status.get("updatedReplicas", 0)
 
 
 def _endpoints(plan: Plan, view: View, revision: str | None) -> tuple[int, int]:

@@ -304,6 +304,8 @@ def _serves(draft: Draft, revision: str) -> bool:
     return (
         stable is not None
         and stable.available >= draft.replicas
+        and stable.intact
+        and not stable.rolling
         and world.stable_service == revision
         and world.stable_endpoints >= draft.replicas
         and route is not None

@@ -27,11 +27,11 @@ SETTLE_SECONDS = 5.0
 def preflight(draft: Draft) -> None:
     """Keep the first weight back until everything is there that a run needs."""
     run = draft.run
-    problems = dict(_problems(draft) or _unshown(draft))
+    problems = _problems(draft) or _unshown(draft)
     measured = _measured_otherwise(draft)
     if problems:
-        reason = next(iter(problems))
-        return draft.say(reason, "; ".join(sentence.removesuffix(".") for sentence in (*problems.values(), *measured)), SOON)
+        sentences = dict.fromkeys(sentence.removesuffix(".") for sentence in (*(sentence for _, sentence in problems), *measured))
+        return draft.say(problems[0][0], "; ".join(sentences), SOON)
     if draft.spec.paused:
         return draft.say("Paused", "everything is ready; spec.paused keeps the first weight back", SOON)
     if run.spec is None:
@@ -82,7 +82,11 @@ def _missing(draft: Draft, reading: Reading | None) -> list[tuple[str, str]]:
     )
     missing = {} if reading is None else reading.missing
     detail = "" if reading is None else reading.detail
-    return [(why.value, detail or f"{metric}: {why.value}") for metric, why in sorted(missing.items()) if metric not in told]
+    metrics: dict[str, list[str]] = {}
+    for metric, why in sorted(missing.items()):
+        if metric not in told:
+            metrics.setdefault(why.value, []).append(metric)
+    return [(why, detail or f"{', '.join(lacking)}: {why}") for why, lacking in metrics.items()]
 
 
 def _unproven(draft: Draft) -> list[tuple[str, str]]:
@@ -294,6 +298,8 @@ def promoting(draft: Draft) -> None:
     if world.stable_service != revision:
         if new.available < draft.replicas:
             return draft.say("Promoting", f"{new.available} of {draft.replicas} pods of the new stable are available", SOON)
+        if new.rolling:
+            return draft.say("Promoting", "waiting until pods of another template are gone from the new stable", SOON)
         hold = _hold_reason(draft)
         if hold:
             return draft.say(*hold, SOON)

@@ -38,8 +38,11 @@ class Stable:
     identity: Identity
     replicas: int
     available: int
+    """Pods that could serve, of whichever template."""
     intact: bool = True
     """Whether it still is what we wrote."""
+    rolling: bool = False
+    """Whether pods of an older template may be left."""
 
 
 @dataclass(frozen=True)

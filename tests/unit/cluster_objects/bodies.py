@@ -60,10 +60,10 @@ def replicaset(pod_hash: str, *, revision: int = 1, owner: str = "target-uid", p
     }
 
 
-def stable(pod_hash: str = "aaa", *, replicas: int = 2, available: int = 2, updated: int = 2) -> Object:
+def stable(pod_hash: str = "aaa", *, replicas: int = 2, available: int = 2, updated: int = 2, older: int = 0) -> Object:
     body = objects.stable_deployment(plan(), target(), replicaset(pod_hash)["spec"]["template"], pod_hash, replicas)
     body["metadata"]["generation"] = 1
-    body["status"] = {"observedGeneration": 1, "availableReplicas": available, "updatedReplicas": updated}
+    body["status"] = {"observedGeneration": 1, "replicas": updated + older, "availableReplicas": available, "updatedReplicas": updated}
     return body
 
 

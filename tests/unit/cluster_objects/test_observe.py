@@ -145,13 +145,30 @@ def test_a_pod_without_status_is_not_ready() -> None:
 # -- stable ---------------------------------------------------------------------------------------------------------------
 
 
-def test_pods_of_an_older_template_do_not_make_a_stable_available() -> None:
-    assert world(stables=[stable(available=2, updated=1)]).stables["aaa"].available == 1
+@pytest.mark.parametrize(
+    ("changes", "rolling"),
+    [
+        ({}, False),
+        ({"available": 1}, False),
+        ({"updated": 1, "older": 1}, True),
+        ({"updated": 1, "older": 2, "available": 3}, True),
+        # The surge: one old and one new pod are available, and the second new one is not there yet.
+        ({"updated": 2, "older": 1, "available": 2}, True),
+        ({"updated": 2, "older": 1, "available": 3}, True),
+    ],
+)
+def test_a_stable_rolls_until_no_pod_of_an_older_template_is_left(changes: dict[str, Any], rolling: bool) -> None:
+    seen = world(stables=[stable(**changes)]).stables["aaa"]
+    assert (seen.rolling, seen.available) == (rolling, changes.get("available", 2))
+
+
+def test_a_template_that_its_controller_has_not_seen_may_still_roll() -> None:
     unseen = stable()
     unseen["metadata"]["generation"] = 2
-    assert world(stables=[unseen]).stables["aaa"].available == 0
+    assert world(stables=[unseen]).stables["aaa"].rolling
     fresh = stable()
     fresh.pop("status")
+    assert world(stables=[fresh]).stables["aaa"].rolling
     assert world(stables=[fresh]).stables["aaa"].available == 0
 
 

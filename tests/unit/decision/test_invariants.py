@@ -319,7 +319,9 @@ ARGUMENTS: dict[str, st.SearchStrategy[Any]] = {
         [("route edited", 0), ("route edited", 30), ("route edited", 100), ("route spoiled", 40), ("route deleted", None)]
     ),
     "fate": st.sampled_from(FATES),
-    "stable changed": st.fixed_dictionaries({}, optional={"available": st.integers(0, 2), "intact": st.booleans()}),
+    "stable changed": st.fixed_dictionaries(
+        {}, optional={"available": st.integers(0, 2), "intact": st.booleans(), "rolling": st.booleans()}
+    ),
 }
 EVENT = st.sampled_from(sorted({*EVENTS} - {"new revision"})).flatmap(
     lambda name: st.builds(

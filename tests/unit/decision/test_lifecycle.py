@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -27,11 +28,13 @@ def test_adoption_clones_stable_before_it_scales_the_target_to_zero() -> None:
     assert play.weight == 0
 
 
-def test_adoption_waits_for_available_pods() -> None:
+@pytest.mark.parametrize("clone", [{"available": 1}, {"intact": False}, {"rolling": True}], ids=["too few", "another's", "both"])
+def test_adoption_waits_for_available_pods_of_its_own_template(clone: dict[str, Any]) -> None:
     play = Play()
     play.tick()
-    play.world = replace(play.world, stables={"aaa": replace(play.world.stables["aaa"], available=1)}, stable_endpoints=1)
     for _ in range(20):
+        seen = replace(play.world.stables["aaa"], **clone)
+        play.world = replace(play.world, stables={"aaa": seen}, stable_endpoints=seen.available)
         assert play.tick().reason == "Adopting"
     assert play.target is not None
     assert play.target.replicas == 2

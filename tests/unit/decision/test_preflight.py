@@ -146,6 +146,21 @@ def test_everything_that_keeps_the_first_weight_back_is_one_sentence() -> None:
     assert re.fullmatch(rf"{parts[0]}; {parts[1]}\d+ requests{parts[2]}.*", play.decisions[-1].message), play.decisions[-1].message
 
 
+def test_two_metrics_that_wait_for_the_same_reason_are_both_named() -> None:
+    play = Play(traffic=Traffic(rate=2.0)).adopted()
+    play.release(B)
+    play.until(lambda play: play.decisions[-1].reason == "TooFewSamples")
+    assert re.fullmatch(r"errors, by copies: .+; match, by copies: [^;]+; waiting \d+ s at most", play.decisions[-1].message)
+
+
+def test_metrics_that_lack_the_same_are_named_together() -> None:
+    lacking = {"errors": Missing.NO_SERIES, "latency": Missing.NO_SERIES, "match": Missing.COMPARISONS_MISSING}
+    play = Play(traffic=Traffic(missing=lacking)).adopted()
+    play.release(B)
+    play.until(lambda play: play.decisions[-1].reason == "NoSeries")
+    assert play.decisions[-1].message.startswith("errors, latency: NoSeries; match: ComparisonsMissing")
+
+
 def test_slow_copies_do_not_hold_the_first_weight() -> None:
     """Pods that have just started are slow: latency is for the steps to judge, whatever Preflight waits for."""
     plan = {"steps": [{"weight": 5, "durationSeconds": 10}, {"weight": 100, "durationSeconds": 10}], "maxHoldSeconds": 20}

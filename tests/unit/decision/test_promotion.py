@@ -41,6 +41,18 @@ def test_the_switch_waits_for_the_new_stable_at_full_size() -> None:
     assert play.weight == 100
 
 
+def test_the_switch_waits_until_pods_of_another_template_are_gone() -> None:
+    play = started()
+    play.until(lambda p: "bbb" in p.world.stables)
+    for _ in range(30):
+        play.world = replace(play.world, stables={**play.world.stables, "bbb": replace(play.world.stables["bbb"], rolling=True)})
+        play.tick()
+    assert (play.world.stable_service, play.weight) == ("aaa", 100)
+    assert "another template" in play.decisions[-1].message
+    play.world = replace(play.world, stables={**play.world.stables, "bbb": replace(play.world.stables["bbb"], rolling=False)})
+    assert play.ended() == "Succeeded"
+
+
 def test_a_stable_that_somebody_changed_is_repaired_and_reported() -> None:
     play = Play().adopted()
     play.world = replace(play.world, stables={"aaa": replace(play.world.stables["aaa"], intact=False)})

@@ -11,7 +11,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from kanarya.cluster.fake import Call
-from kanarya.cluster.port import CONFIGMAPS, HTTPROUTES, SERVICES, Object, Resource
+from kanarya.cluster.port import CONFIGMAPS, DEPLOYMENTS, HTTPROUTES, SERVICES, Object, Resource
 from tests.world.operators import ACTOR, LATE, Operator, Pass
 from tests.world.oracle.memory import Memory
 from tests.world.oracle.overdue import Overdue
@@ -98,6 +98,8 @@ class Oracle:
         operator = next((one for one in self.world.operators if one.name == actor), None)
         if resource == HTTPROUTES:
             self.writes.route_changed(operator, old, new)
+        elif resource == DEPLOYMENTS and operator is not None:
+            self.serving.deployment_changed(old, new)
         elif resource == SERVICES and new is not None and (operator is not None or actor == LATE):
             self.serving.service_changed(new, late=operator is None)
         elif resource == CONFIGMAPS and (operator is not None or actor == LATE):

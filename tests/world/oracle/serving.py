@@ -29,6 +29,8 @@ class Serving:
         """Revisions that may be stable: the one adopted, and those that went all the way."""
         self.trusted: set[str] = set()
         """Revisions that were found first, and so never judged."""
+        self._refused_at = float("-inf")
+        """When the rollout last waited for its owner, by the requests that came meanwhile."""
 
     def served(self, track: Track, pod: Pod, number: int) -> None:
         if track == "candidate":
@@ -37,12 +39,26 @@ class Serving:
                 self._oracle.violated(10, f"{number} live requests reached {pod.name} before its revision was judged")
         elif self.proven and pod.revision not in self.proven and not self._excused("stable Service", "stable"):
             self._oracle.violated(7, f"{number} live requests for stable reached {pod.name}, which was never shown good")
-        elif self._world.revision(pod.image.partition(":")[2]) != pod.revision and not (self._excused("stable") or self._refused()):
+        elif self._foreign(pod) and not (self._excused("stable") or self._refused()):
             self._oracle.violated(7, f"{pod.name} of revision {pod.revision} serves image {pod.image}")
 
+    def _foreign(self, pod: Pod) -> bool:
+        """Whether somebody has given a pod another image than its revision has."""
+        return self._world.revision(pod.image.partition(":")[2]) != pod.revision
+
     def _refused(self) -> bool:
-        """Whether the rollout has been told what its owner must change first."""
-        return self._world.status().get("summary") == "Refused"
+        """Whether the rollout has been told what its owner must change first, or was until a moment ago: the repair takes its time."""
+        if self._world.status().get("summary") == "Refused":
+            self._refused_at = self._world.now()
+        return self._world.now() - self._refused_at < REPAIR_SECONDS
+
+    def deployment_changed(self, old: Object | None, new: Object | None) -> None:
+        """The operator has written a Deployment: when it takes the target away, stable has to serve what it is adopted as."""
+        if old is None or new is None or new["metadata"]["name"] != NAME or new["spec"]["replicas"] or not old["spec"]["replicas"]:
+            return
+        for pod in self._world.traffic.serving("stable"):
+            if self._foreign(pod) and not self._excused("stable"):
+                self._oracle.violated(7, f"the target goes while {pod.name} of revision {pod.revision} has image {pod.image}")
 
     def unserved(self, number: int) -> None:
         """Live requests came for stable, and it had no ready pod."""

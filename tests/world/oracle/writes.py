@@ -168,7 +168,7 @@ class Writes:
         self._check_order(run, after)
         self.raised[run] = max(after, self.raised.get(run, 0))
         candidate = self.candidate()
-        if candidate is None and self._oracle.since_touched("candidate Service") < 1.0:
+        if candidate is None and self._oracle.touched.get("candidate Service", 0.0) > one.began:
             return None  # somebody has deleted it under the operator's hands
         if candidate is None:
             return self._oracle.violated(1, "an upward write without a candidate")
