@@ -46,6 +46,15 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Say at once why a test failed: pytest's own account comes after the last test, half an hour later or never."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    if report.failed and crash is not None:
+        print(f"\n{report.nodeid} ({report.when}): {crash.message[:MOST_TOLD]}", flush=True)
+
+
+MOST_TOLD = 2000
+"""Characters of an error that are told at once."""
 FAILED = pytest.StashKey[bool]()
 TURN_SECONDS = 2400.0
 """The longest wait: for every test that is `alone`, one after another."""
