@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import pytest
 
 from examples import lab
 from examples.lab import ModelService, steps
 from tests.e2e.conftest import Serving, check_end, no_client_error, quick_spec, weights_entered
-from tests.e2e.disturb import api_server_away, candidate_pods, kill_processes, node, restart_node
+from tests.e2e.disturb import api_server_away, candidate_pods, kill_processes, names_known_afterwards, node, restart_node
 
 pytestmark = pytest.mark.alone
 
 AWAY_SECONDS = 90.0
 LOWERED_SECONDS = 16.0
 """From the API server's return to weight 0: a call that was under way may last its 10 s, then one retry and one tick."""
+
+
+@pytest.fixture(autouse=True)
+def names_known(turn: None) -> Iterator[None]:
+    """Let no other test begin before new Services have names again."""
+    with names_known_afterwards():
+        yield
 
 
 def long_first_step(seconds: int) -> dict[str, object]:
