@@ -16,7 +16,7 @@ from kanarya.cli.rollout_file import read_named, without_metrics
 from kanarya.cli.simulate import natural, positive
 from kanarya.cli.simulation.drift_needs import FEATURES, REFERENCE_ROWS, drift_need
 from kanarya.cli.simulation.feasibility import MOST, SURE, Need, burst_correlation, needs
-from kanarya.cli.simulation.planning import outlook, work
+from kanarya.cli.simulation.planning import SPACING, outlook, work
 from kanarya.cli.simulation.show import progress, table
 from kanarya.cli.simulation.summary import duration, percent
 from kanarya.cluster.objects import printable
@@ -29,7 +29,8 @@ EPILOG = f"""\
 That part is exact: binomial counts, expected numbers of requests, stable without bursts, each verdict the judge's own. Of latency,
 all slow requests count as slower than abort, too. What drift needs, over the whole run, is near enough: a candidate without drift, its
 features independent, {REFERENCE_ROWS:.0f} rows of reference. Times to notice a fault, and how often a run ends wrongly, come from simulated
-runs with a fixed seed; --runs 0 leaves them out.
+runs with a fixed seed. Their looks are intervalSeconds apart, or {SPACING:.0%} of the step's age where that is more: a long soak takes
+hardly longer than a short one. --runs 0 leaves them out.
 """
 NAMES = {
     "healthy": "half the bad events of every slo",

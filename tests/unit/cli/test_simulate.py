@@ -14,7 +14,7 @@ from kanarya.cli.simulation.runs import Outcome, generator, play, simulate
 from kanarya.cli.simulation.scenario import Latency, Scenario, check, parse_scenario
 from kanarya.cli.simulation.summary import interval, quantile, summary
 from kanarya.cli.simulation.traffic import Traffic
-from kanarya.decision.counts import Counts
+from kanarya.decision.counts import Counts, Reading
 from tests.unit.cli.lines import rollout, write_rollout
 
 TWO = {"steps": [{"weight": 10, "durationSeconds": 60}, {"weight": 100, "durationSeconds": 60}]}
@@ -66,6 +66,26 @@ def test_a_fault_that_begins_late_is_timed_from_there() -> None:
         assert 800 < one.reaction_requests < 2400
 
 
+def test_looks_that_grow_apart_see_the_same_in_fewer_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    ages: list[float] = []
+    look = Traffic.look
+
+    def noted(self: Traffic, **about: Any) -> Reading:
+        ages.append(about["t"])
+        return look(self, **about)
+
+    monkeypatch.setattr(Traffic, "look", noted)
+    plan = spec(plan={**TWO, "soakSeconds": 36_000})
+    bad = scenario(changes=[{"step": 2, "seconds": 30_000, "candidate": {"errors": 0.5}}])
+    found = play(plan, bad, generator(1, 0, 0), spacing=0.01)
+    assert (found.outcome, found.reason, found.step) == ("RolledBack", "ErrorsAboveAbort", 2)
+    assert 0 < found.reaction_seconds <= 2 * 0.01 * 30_330
+    assert found.requests == pytest.approx(200 * found.seconds, rel=0.01)
+    assert ages[:24] == [*range(5, 65, 5)] * 2
+    assert len(ages) < 600
+    assert play(plan, scenario(), generator(1, 0, 0), spacing=0.01).outcome == "Promoted"
+
+
 def test_a_storm_interrupts_and_one_that_passes_leaves_the_run_alone() -> None:
     both = {"candidate": {"errors": 0.3}, "stable": {"errors": 0.3}}
     long = spec(plan={"steps": [{"weight": 100, "durationSeconds": 600}]})
@@ -95,7 +115,7 @@ def test_the_same_seed_gives_the_same_runs_on_any_number_of_processes() -> None:
 
 def counted(about: Scenario, looks: int) -> list[Counts]:
     traffic = Traffic(spec(), about, generator(1, 0, 0))
-    return [traffic.look(step=0, since=0, t=5.0 * (i + 1), weight=10).counts for i in range(looks)]
+    return [traffic.look(step=0, since=0, t=5.0 * (i + 1), apart=5.0, weight=10).counts for i in range(looks)]
 
 
 def test_traffic_has_the_rates_it_is_said_to_have_and_gaps_lose_nothing() -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from kanarya.api.rollout import RolloutSpec
 from kanarya.cli.simulation.feasibility import RATES
-from kanarya.cli.simulation.runs import Outcome, Work, simulate
+from kanarya.cli.simulation.runs import Outcome, Work, play, simulate
 from kanarya.cli.simulation.scenario import Behaviour, Change, Scenario, Slower
 from kanarya.cli.simulation.summary import share_json, spread
 from kanarya.decision.judge import limits_of
@@ -17,6 +18,8 @@ from kanarya.decision.verdict import Metric
 TIMES_ABORT = (2.0, 5.0)
 LARGE = (0.5, 1.0)
 """Sizes of faults: so many times the abort limit, and half and all of the requests."""
+SPACING = 0.01
+"""Between two looks, by the age of the step: a soak of 24 h has 8,640 looks, and forty runs of each kind took a quarter of an hour."""
 LONGEST = 1.5
 """A simulated run ends, unfinished, after so many times the plan's length, its longest hold apart."""
 
@@ -71,8 +74,9 @@ def work(spec: RolloutSpec, rps: float) -> dict[str, Work]:
 
 def outlook(spec: RolloutSpec, rps: float, *, runs: int, seed: int, jobs: int, progress: Callable[[int], None]) -> dict[str, Any]:
     """Simulate; gives the JSON form of what came out."""
-    cells = work(spec, rps)
-    outcomes = dict(zip(cells, simulate(list(cells.values()), runs=runs, seed=seed, jobs=jobs, progress=progress), strict=True))
+    cells, playing = work(spec, rps), partial(play, spacing=SPACING)
+    found = simulate(list(cells.values()), runs=runs, seed=seed, jobs=jobs, progress=progress, playing=playing)
+    outcomes = dict(zip(cells, found, strict=True))
     limits = limits_of(spec.analysis)
     noticed = [
         {"metric": metric, "share": size, **_noticed(outcomes[f"{metric}={size:g}"])} for metric in RATES for size in faults(limits[metric])

@@ -46,22 +46,23 @@ class Outcome:
     reaction_requests: float
 
 
-def play(spec: RolloutSpec, scenario: Scenario, random: Generator) -> Outcome:
-    """Play one run, from the first step to its end."""
+def play(spec: RolloutSpec, scenario: Scenario, random: Generator, *, spacing: float = 0.0) -> Outcome:
+    """Play one run, from the first step to its end. Two looks are at least `spacing` times as far apart as the step then is old."""
     passage, traffic = Passage.begin(spec, forecast=False), Traffic(spec, scenario, random)
     interval, began = float(spec.analysis.interval_seconds), 0.0
-    looks, requests_before, reacting_from = 0, 0.0, 0.0
+    age, requests_before, reacting_from = 0.0, 0.0, 0.0
     while passage.ended is None:  # maxRunSeconds ends what nothing else ends
-        looks, step, t = looks + 1, passage.step, passage.since
+        step, since, apart = passage.step, passage.since, max(interval, spacing * age)
+        age += apart
         before = traffic.requests
         changed = bool(traffic.begun)
-        reading = traffic.look(step=step, since=t, t=looks * interval, weight=passage.weight)
+        reading = traffic.look(step=step, since=since, t=age, apart=apart, weight=passage.weight)
         if traffic.begun and not changed:
             reacting_from, requests_before = next(iter(traffic.begun.values())), before
-        began = t + looks * interval
+        began = since + age
         passage, answer = passage.look(reading)
         if answer.course is Course.ADVANCE:
-            looks = 0
+            age = 0.0
     promoted = answer.course is Course.ADVANCE
     outcome = "Promoted" if promoted else answer.reason if answer.reason in ("Interrupted", "Expired") else "RolledBack"
     return Outcome(
@@ -91,10 +92,10 @@ def _some(playing: Play, work: Work, seed: int, cell: int, runs: range) -> list[
 
 
 def simulate(
-    cells: Sequence[Work], *, runs: int, seed: int, jobs: int = 1, progress: Callable[[int], None] | None = None
+    cells: Sequence[Work], *, runs: int, seed: int, jobs: int = 1, progress: Callable[[int], None] | None = None, playing: Play = play
 ) -> list[list[Outcome]]:
     """Play `runs` runs of each cell; gives their outcomes, in the order of the runs. See `simulated`."""
-    return list(simulated(cells, runs=runs, seed=seed, jobs=jobs, progress=progress))
+    return list(simulated(cells, runs=runs, seed=seed, jobs=jobs, progress=progress, playing=playing))
 
 
 def simulated(

@@ -45,28 +45,27 @@ class Traffic:
         latency = self.spec.analysis.latency
         self._keys = str(latency.slo_milliseconds), str(latency.abort_milliseconds)
 
-    def look(self, *, step: int, since: float, t: float, weight: int) -> Reading:
-        """Give the reading of the look at `t` seconds of a step that began at `since`, at the candidate's `weight`."""
-        seconds = float(self.spec.analysis.interval_seconds)
-        if t <= seconds:  # the counts of a step begin at zero
+    def look(self, *, step: int, since: float, t: float, apart: float, weight: int) -> Reading:
+        """Give the reading of the look at `t` seconds of a step that began at `since`, `apart` seconds after the one before."""
+        if t <= apart:  # the counts of a step begin at zero
             self._pending, self._gap = None, 0
-        candidate, stable = self._behaviours(step, since + t, t)
-        seen = self._count(candidate, stable, seconds, weight / self.spec.plan.weight_total)
+        candidate, stable = self._behaviours(step, since + t, t, apart)
+        seen = self._count(candidate, stable, apart, weight / self.spec.plan.weight_total)
         if self._pending is not None:
             seen = (self._pending.counts + seen[0], _added(self._pending.drift, seen[1]))
         if self.scenario.scrape_gaps and self.random.random() < self.scenario.scrape_gaps:
             self._pending, self._gap = Reading(until=t, counts=seen[0], drift=seen[1]), self._gap + 1
             stale = {ALL: Missing.STALE_SAMPLES} if self._gap >= STALE_LOOKS else {}
-            return Reading(until=t, newest=t - self._gap * seconds, missing=stale)
+            return Reading(until=t, newest=t - self._gap * apart, missing=stale)
         self._pending, self._gap = None, 0
         return Reading(until=t, counts=seen[0], drift=seen[1], newest=t)
 
-    def _behaviours(self, step: int, now: float, t: float) -> tuple[Behaviour, Behaviour]:
+    def _behaviours(self, step: int, now: float, t: float, apart: float) -> tuple[Behaviour, Behaviour]:
         """Give how the tracks answer in the look that ends at `now`; changes begin between two looks."""
         candidate, stable = self.scenario.candidate, self.scenario.stable
         for index, change in enumerate(self.scenario.changes):
             if index not in self.begun and change.has_begun(step, t):
-                self.begun[index] = now - self.spec.analysis.interval_seconds
+                self.begun[index] = now - apart
             if index in self.begun and change.is_on(now - self.begun[index]):
                 candidate, stable = candidate.changed(change.candidate), stable.changed(change.stable)
         return candidate, stable
