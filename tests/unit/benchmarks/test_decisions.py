@@ -13,6 +13,8 @@ from benchmarks.decision_cells import Promise, promises, reactions
 from benchmarks.decision_rivals import Ours, Rival, drawn
 from kanarya.cli.simulation.runs import Outcome, generator, simulated
 
+pytestmark = pytest.mark.slow
+
 RUNS = 300
 ROLLOUT = decision_cells.spec(steps=2, look_seconds=300, hours=3)
 """Two steps of half an hour, 6 looks each."""
@@ -28,7 +30,6 @@ def bound(at_most: float) -> int:
     return next(events for events in range(RUNS) if bdtr(events, RUNS, at_most) >= 0.999)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["all at slo, 10/s", "errors at abort from step 0", "errors at abort from step 1"])
 def test_a_promise_is_kept(name: str) -> None:
     cell = next(one for one in CELLS if one.name == name)

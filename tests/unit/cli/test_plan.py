@@ -28,6 +28,8 @@ from kanarya.decision.verdict import Kind
 from kanarya.telemetry.source import Series
 from tests.unit.cli.lines import rollout, write_rollout
 
+pytestmark = pytest.mark.slow
+
 DEFAULT = {"steps": [{"weight": weight} for weight in (5, 10, 25, 50, 100)]}
 
 
@@ -42,7 +44,6 @@ def test_one_request_a_second_is_enough_for_the_default_plan_and_a_third_is_not(
     assert len(few) == 5 * 3
 
 
-@pytest.mark.slow
 def test_what_is_needed_is_enough_and_not_much_more_than_enough() -> None:
     for need in needs(spec(), 1.0):
         assert need.needed is not None
@@ -55,7 +56,6 @@ def test_what_is_needed_is_enough_and_not_much_more_than_enough() -> None:
         assert not next(one for one in needs(spec(plan=shorter), 1.0) if (one.step, one.metric) == key).feasible
 
 
-@pytest.mark.slow
 def test_the_last_stage_needs_more_and_without_copies_the_first_sees_little() -> None:
     found = [need for need in needs(spec(), 1.0) if need.metric == "errors"]
     first, last = found[0].needed, found[-1].needed
@@ -73,7 +73,6 @@ def test_method_threshold_needs_its_samples() -> None:
     assert plan(spec(analysis={"method": "Threshold"}), 1.0, runs=0)["guaranteed"] is None
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("features", "per_feature"), [(1, 0.3), (5, 0.3), (20, 0.1)])
 def test_a_candidate_without_drift_is_good_after_as_many_as_are_needed_and_not_long_before(features: int, per_feature: float) -> None:
     analysis = spec(analysis={"drift": {"perFeature": per_feature}}).analysis

@@ -17,6 +17,8 @@ from kanarya.decision.schema import evidence_schema
 from kanarya.telemetry.request import ReadRequest
 from tests.unit.controller.simulation import KEY, NAMESPACE, Simulation, conditions
 
+pytestmark = pytest.mark.slow
+
 GPU: dict[str, Any] = {"name": "gpu", "query": 'max(gpu{pod=~"{{pods}}"})', "slo": 10, "abort": 20, "abortForSeconds": 5}
 LOW: dict[str, Any] = {"name": "low", "bad": "low_total", "total": "all_total", "slo": 0.05, "abort": 0.1}
 

@@ -21,6 +21,8 @@ from kanarya.decision.counts import Missing
 from kanarya.decision.replay import first_difference
 from tests.unit.controller.simulation import KEY, NAME, NAMESPACE, Simulation, releasing
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("point", FAULT_POINTS)
 async def test_a_crash_at_any_point_of_a_good_release_repeats_nothing_that_matters(point: str) -> None:

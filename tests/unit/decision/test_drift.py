@@ -17,6 +17,8 @@ from kanarya.decision.sequential import MOST_NEEDED, Alphas
 from kanarya.decision.statistics.psi import Bounds, bounds, psi
 from kanarya.decision.verdict import Kind, Verdict
 
+pytestmark = pytest.mark.slow
+
 EVEN = (*[1000.0] * 10, 0.0)
 RISING = (30.0, 50.0, 70.0, 80.0, 100.0, 120.0, 140.0, 150.0, 140.0, 120.0, 0.0)
 """PSI 0.186 against EVEN."""

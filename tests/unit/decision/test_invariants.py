@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, example, given, note, settings
 from hypothesis import strategies as st
 
@@ -23,6 +24,8 @@ from kanarya.decision.state import Run, Stage, State
 from kanarya.decision.verdict import Kind
 from kanarya.decision.world import World
 from tests.unit.decision.play import A, B, C, Play, Traffic, spec
+
+pytestmark = pytest.mark.slow
 
 BLOCKING = ("errors", "latency", "match")
 IDENTITIES = (A, B, C)

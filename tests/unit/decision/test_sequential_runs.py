@@ -16,6 +16,8 @@ from kanarya.decision.state import State
 from kanarya.decision.streams import bases, bases_from_json, bases_json, is_last, learned
 from tests.unit.decision.play import B, Play, Traffic, at_weight, spec
 
+pytestmark = pytest.mark.slow
+
 METHOD = {"method": "Sequential", "intervalSeconds": 1, "minSamples": 50}
 
 

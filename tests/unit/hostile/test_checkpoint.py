@@ -24,6 +24,8 @@ from tests.unit.decision.play import B, C, Play, Traffic
 from tests.unit.hostile import wrong
 from tests.unit.hostile.wrong import Path
 
+pytestmark = pytest.mark.slow
+
 Document = dict[str, Any]
 
 

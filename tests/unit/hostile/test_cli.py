@@ -17,6 +17,8 @@ from kanarya.decision.evidence import GENESIS, digest
 from tests.unit.decision.play import B, Play, Traffic
 from tests.unit.hostile import wrong
 
+pytestmark = pytest.mark.slow
+
 Entries = list[dict[str, Any]]
 
 

@@ -15,6 +15,8 @@ from kanarya.decision.replay import first_difference
 from tests.unit.controller.simulation import KEY, NAME, NAMESPACE, Simulation, template
 from tests.unit.hostile import wrong
 
+pytestmark = pytest.mark.slow
+
 
 async def releasing(weight: int = 10, **options: Any) -> Simulation:
     sim = await Simulation(**options).adopted()

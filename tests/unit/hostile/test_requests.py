@@ -18,6 +18,8 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from tests.unit.router.conftest import Rig, Start, eventually, rig
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["rig"]
 
 CORPUS = sorted((Path(__file__).parent / "requests").glob("*.http"))
@@ -127,7 +129,6 @@ async def statuses(port: int, sent: bytes, random: Random) -> list[int]:
     return [int(part[:3]) for part in received.split(b"HTTP/1.1 ")[1:] if part[:3] != b"100"]
 
 
-@pytest.mark.slow
 async def test_seeded_hostile_requests_leave_nothing_behind(rig: Start, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.ERROR)
     router = await rig(stable=50, candidate=50, mirrorPercent=100, limit=1.0)

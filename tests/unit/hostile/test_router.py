@@ -20,6 +20,8 @@ from tests.unit.hostile import wrong
 from tests.unit.hostile.wrong import Path
 from tests.unit.router.cluster import ROLLOUT, backend, configmap, endpoint_slice, no_candidate, route, settings_document
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 

@@ -22,6 +22,8 @@ from kanarya.telemetry.feed import APART_SECONDS, Feed, Interest
 from kanarya.telemetry.source import Series, SourceError
 from tests.unit.telemetry.fakes import Clock, FakePrometheus, Model, Pod, Router, request
 
+pytestmark = pytest.mark.slow
+
 ROUTER = "fraud-router-6c9f8d-x2x4z"
 ABSURD = (1e308, math.nan, math.inf, -math.inf, -1.0, 2.0**53 + 2)
 

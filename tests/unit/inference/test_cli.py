@@ -16,6 +16,8 @@ from kanarya_inference.server import command as serve_command
 from kanarya_inference.server.settings import ServerSettings
 from tests.unit.inference.support import SNAPSHOT, free_port
 
+pytestmark = pytest.mark.slow
+
 
 def test_train_writes_an_artefact(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["train", "--out", str(tmp_path / "new"), "--version", "v2", "--rows", "500", "--kind", "drifted"]) == 0

@@ -18,6 +18,8 @@ from kanarya_inference.training.tabular import read_labelled
 from kanarya_inference.training.walk_forward import DAY, Walk, walk_forward
 from tests.unit.inference.tables import trained
 
+pytestmark = pytest.mark.slow
+
 
 def drawn(rows: int, prevalence: float, strength: float, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
@@ -122,7 +124,6 @@ def evaluate(artefact: Path, tables: Path, out: Path, *more: str) -> int:
     return cli.main(["evaluate", "--artefact", str(artefact), "--golden", str(tables / "golden.csv"), "--out", str(out), *more])
 
 
-@pytest.mark.slow
 def test_a_good_model_passes_and_leaves_three_reports(demo_tables: Path, tabular: Path, tmp_path: Path) -> None:
     assert evaluate(tabular, demo_tables, tmp_path, "--baseline", str(tabular)) == 0
     assert (tmp_path / "eval_result.txt").read_text() == "PASS\n"

@@ -26,6 +26,8 @@ from tests.unit.inference.hostile import PATHS, bodies, corpus
 from tests.unit.inference.support import SNAPSHOT, Running, running
 from tests.unit.inference.test_process import Process
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = ServerSettings(client_rate=0, model_control=True)
 SEED = 2026
 ANSWERS = {200, 400, 404, 413, 422}
@@ -136,7 +138,6 @@ def server_process(baseline: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         server.process.wait(5)
 
 
-@pytest.mark.slow
 def test_the_server_keeps_to_its_openapi(server_process: Process) -> None:
     url = f"http://127.0.0.1:{server_process.port}"
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json")

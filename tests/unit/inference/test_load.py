@@ -23,6 +23,8 @@ from kanarya_inference.training.data import FEATURES
 from tests.unit.inference.support import free_port, pick, running
 from tests.unit.listening import listening
 
+pytestmark = pytest.mark.slow
+
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 22\r\nx-kanarya-track: stable\r\n\r\n"
 BODY = b'{"model_version":"v1"}'
 

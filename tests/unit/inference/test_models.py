@@ -16,6 +16,8 @@ from kanarya_inference.server.settings import ServerSettings
 from tests.unit.inference.making import rewritten, slow_model
 from tests.unit.inference.support import SNAPSHOT, Running, pick, running
 
+pytestmark = pytest.mark.slow
+
 V = "v1.8.0"
 
 

@@ -14,6 +14,8 @@ from kanarya_inference.server.outcomes import Outcome, Outcomes, Rolling
 from kanarya_inference.server.settings import ServerSettings
 from tests.unit.inference.support import SNAPSHOT, Running, pick, running
 
+pytestmark = pytest.mark.slow
+
 V = "v1.8.0"
 
 

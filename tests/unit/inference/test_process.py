@@ -19,6 +19,8 @@ from kanarya_inference.server.logs import trace_of
 from tests.unit.inference.making import rewritten, slow_model
 from tests.unit.inference.support import SNAPSHOT, free_port
 
+pytestmark = pytest.mark.slow
+
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 

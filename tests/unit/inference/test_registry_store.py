@@ -14,6 +14,8 @@ import pytest
 from kanarya_inference import cli
 from kanarya_inference.registry import ArtefactError, IntegrityError, ParityError, Registry, RegistryError, load_verified
 
+pytestmark = pytest.mark.slow
+
 WRITER = """
 import json, sys, onnxruntime
 from pathlib import Path

@@ -19,6 +19,8 @@ from kanarya_inference.server.bounds import rollout_bounds
 from kanarya_inference.server.faults import Faults
 from tests.unit.inference.support import SNAPSHOT, Running, pick, running
 
+pytestmark = pytest.mark.slow
+
 V = "v1.8.0"
 
 

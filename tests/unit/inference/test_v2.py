@@ -12,6 +12,8 @@ from kanarya_inference.server.settings import ServerSettings
 from tests.unit.inference.making import rewritten
 from tests.unit.inference.support import SNAPSHOT, Running, pick, running
 
+pytestmark = pytest.mark.slow
+
 V = "v1.8.0"
 ROW = [SNAPSHOT["ts"], 101.25, 3.2, 11, 48.5, 1]
 INFER = "/v2/models/model/infer"

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
+import pytest
+
 from kanarya.cluster.port import CONFIGMAPS, HTTPROUTES
 from tests.unit.router.cluster import configmap, no_candidate, route
 from tests.unit.router.conftest import Rig, Start, eventually
+
+pytestmark = pytest.mark.slow
 
 ONLY = ("--compare-only",)
 

@@ -15,6 +15,8 @@ from kanarya_inference.router.intake import Intake
 from tests.unit.listening import listening
 from tests.unit.router.conftest import Rig, Start, eventually
 
+pytestmark = pytest.mark.slow
+
 PREDICT = b"POST /ml/predict HTTP/1.1\r\nHost: x\r\n"
 
 

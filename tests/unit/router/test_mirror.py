@@ -26,6 +26,8 @@ from kanarya_inference.router.upstream import Upstream
 from tests.unit.router.cluster import ROLLOUT, configmap
 from tests.unit.router.conftest import Rig, Start, eventually
 
+pytestmark = pytest.mark.slow
+
 
 async def test_copy_goes_to_the_other_track_and_is_compared(rig: Start) -> None:
     router = await rig(mirrorPercent=100)

@@ -2,9 +2,13 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from kanarya.cluster.port import CONFIGMAPS, HTTPROUTES
 from tests.unit.router.cluster import configmap, route, standard_objects
 from tests.unit.router.conftest import Rig, Start, eventually
+
+pytestmark = pytest.mark.slow
 
 
 async def reason(router: Rig) -> str:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable
 from io import BytesIO
 from typing import Any
 
+import pytest
 from aiohttp import web
 from yarl import URL
 
@@ -16,6 +17,8 @@ from kanarya_inference.router import intake
 from tests.unit.listening import listening
 from tests.unit.router.cluster import Pod, configmap, no_candidate, route
 from tests.unit.router.conftest import Rig, Start, eventually
+
+pytestmark = pytest.mark.slow
 
 
 async def test_request_and_answer_cross_whole(rig: Start) -> None:

@@ -14,6 +14,8 @@ import pytest
 
 from kanarya_inference.serving import Drain, Listener, Receive, Scope, Send, answer, serve
 
+pytestmark = pytest.mark.slow
+
 
 async def slow_app(scope: Scope, receive: Receive, send: Send) -> None:
     await asyncio.sleep(0.15 if scope["path"] == "/slow" else 0)

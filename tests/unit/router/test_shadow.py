@@ -23,6 +23,8 @@ from kanarya_inference.router.plan import Plan
 from tests.unit.router.cluster import configmap, no_candidate, route
 from tests.unit.router.conftest import Rig, Start, eventually
 
+pytestmark = pytest.mark.slow
+
 SECRET = "4111-1111-1111-1111"
 
 

@@ -21,6 +21,8 @@ from tests.unit.router.streams import (
     no_more_tasks_than,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("length", [None, 2 * MIB], ids=["chunked", "of a long known length"])
 async def test_each_piece_of_an_answer_arrives_before_the_next_is_made(rig: Start, length: int | None) -> None:

@@ -31,6 +31,8 @@ from tests.unit.router.streams import (
     was_broken_off,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.usefixtures("pods")
 @pytest.mark.parametrize("length", [None, 2 * MIB], ids=["chunked", "length"])

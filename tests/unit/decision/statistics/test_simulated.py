@@ -13,6 +13,8 @@ from kanarya.decision.statistics.dispersion import Dispersion
 from kanarya.decision.verdict import Kind
 from tests.unit.decision.statistics.streams import AT_ABORT, AT_SLO, FINE, Metric, Plan, Rates, Step, draw, play, until_bad
 
+pytestmark = pytest.mark.slow
+
 QUICK = Plan(metrics=("errors",), look_seconds=30.0)
 
 
@@ -43,7 +45,6 @@ def test_a_rate_at_the_limit_is_called_bad_no_more_often_than_promised() -> None
     assert 0 < share <= alpha + 3 * sqrt(alpha * (1 - alpha) / runs)
 
 
-@pytest.mark.slow
 def test_bursts_break_the_promise_and_the_design_effect_keeps_it() -> None:
     runs, alpha = 60, 0.05
     allowed = alpha + 3 * sqrt(alpha * (1 - alpha) / runs)
