@@ -138,6 +138,13 @@ PATCHES = (
         "decision/test_route.py::test_foreign_rises_at_every_look_keep_nothing_from_being_judged",
     ),
     Patch(
+        "what comes while the last step becomes the soak is lost",
+        "decision/stages.py",
+        "**draft.run.onward())",
+        "weight_since=draft.now, watermark=draft.now, **draft.run.anew())",
+        "decision/test_promotion.py::test_between_the_last_step_and_the_soak_nothing_is_lost",
+    ),
+    Patch(
         "what was counted before a foreign cut still counts",
         "decision/keeping.py",
         '"watermark": now, **run.anew()}',

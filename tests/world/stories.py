@@ -305,6 +305,18 @@ STORIES: dict[str, Story] = {
         scrape=1,
         routers=1,
     ),
+    "all pods of the candidate were gone for two seconds while the last step became the soak: nine of twenty requests failed": released(
+        910006107,
+        Event(46.55, "kill_pods", {"track": "candidate"}),
+        spec={
+            "plan": {"steps": [{"weight": 10, "durationSeconds": 5}, {"weight": 100, "durationSeconds": 5}], "soakSeconds": 6},
+            "analysis": {"method": "Threshold"},
+        },
+        models={"v2": Model(shifted=True)},
+        rate=15,
+        scrape=5,
+        routers=1,
+    ),
     "a weight rises while a slow API keeps the pass waiting in which somebody deletes the candidate's Service": Story(
         880000331,
         (

@@ -147,7 +147,7 @@ class Draft:
             "stage": run.stage.value,
             "step": run.step + 1,
             "weight": run.weight,
-            "elapsed": self.now - run.weight_since,
+            "elapsed": self.now - run.counting_since,
             "runElapsed": self.now - run.drift_since,
             "counts": counts_json(run.counts),
             "drift": drift_json(run.drift),

@@ -57,7 +57,7 @@ def _left_open(run: Run, reading: Reading) -> bool:
 
 def _judge(draft: Draft) -> None:
     run, standard = draft.run, standard_of(draft)
-    elapsed = draft.now - run.weight_since
+    elapsed = draft.now - run.counting_since
     if standard.analysis.method == "Sequential":
         draft.bases = bases(run.rings, run.bursts, run.counts, standard.analysis)
     draft.values = values_of(run.custom, draft.world.reading, run.weight_since)

@@ -45,7 +45,7 @@ def _record_progress(draft: Draft) -> None:
     if run is None or run.spec is None or not draft.verdicts or run.stage is Stage.ROLLING_BACK:
         return
     verdicts = {metric: f"{draft.verdicts[metric].kind.value}/{draft.verdicts[metric].reason}" for metric in ordered(draft.verdicts)}
-    entered = run.weight_since == draft.now or draft.state.intent is not None
+    entered = run.step_since == draft.now or draft.state.intent is not None
     if verdicts != dict(run.verdicts) and not entered:
         draft.record("VerdictChanged", **draft.observed())
         draft.update_run(verdicts=verdicts, checked=draft.now)

@@ -175,14 +175,13 @@ def enter_step(state: State, index: int, now: float) -> State:
     if run is None or run.spec is None or state.intent is None:
         raise AssertionError("a step is entered with an intent")
     again = index == run.step
+    counting = run.onward() if state.intent == run.weight else {"weight_since": now, "watermark": now, **run.anew()}
     changes: dict[str, Any] = {
         "stage": Stage.STEPPING,
         "step": index,
         "weight": state.intent,
-        "weight_since": now,
         "step_since": now,
-        "watermark": now,
-        **run.anew(),
+        **counting,
         "within_since": None,
         "missing_since": {},
         "unready_since": None,
@@ -254,9 +253,7 @@ def stepping(draft: Draft) -> None:
         return _go_to(draft, run.step + 1)
     if plan.soak_seconds:
         draft.record("Decision", decision="Soak", **draft.observed())
-        draft.update_run(
-            stage=Stage.SOAKING, checked=draft.now, step_since=draft.now, weight_since=draft.now, watermark=draft.now, **run.anew()
-        )
+        draft.update_run(stage=Stage.SOAKING, checked=draft.now, step_since=draft.now, **draft.run.onward())
         return draft.say("Soaking", f"{plan.soak_seconds} s at full weight", tick)
     return _promote(draft)
 

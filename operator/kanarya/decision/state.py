@@ -65,7 +65,7 @@ class Run(Record):
     weight_since: float = Field(description="When the weight last changed: samples up to here prove nothing about it.")
     proof_since: float = Field(0, description="Samples up to here allow no rise: a foreign weight was there, or a lower one on its way.")
     step_since: float = Field(description="When the step, or the soak, began: its shortest time counts from here.")
-    watermark: float = Field(description="Samples up to here are counted in `counts`.")
+    watermark: float = Field(description="Samples up to here are counted, in `counts` or by the stage before.")
     counts: Counts = Counts()
     rings: Mapping[str, Ring] = Field({}, description="Windows of the counts, by stream.")
     bursts: Mapping[str, Dispersion] = Field({}, description="How bunched bad events have been in this run, by metric.")
@@ -111,6 +111,15 @@ class Run(Record):
         """Give the changes with which counting begins again."""
         gone = {"counts": Counts(), "rings": {}, "custom": {}, "storm_since": None, "sampled_since": None}
         return {**gone, "bursts": next_stage(self.bursts)}
+
+    def onward(self) -> dict[str, Any]:
+        """Give the changes with which a stage of the same weight begins to count where the one before ended: nothing in between is lost."""
+        return {**self.anew(), "custom": self.custom}
+
+    @property
+    def counting_since(self) -> float:
+        """When the present stage began to count."""
+        return max(self.weight_since, self.step_since)
 
     @property
     def virtual_weight(self) -> int:

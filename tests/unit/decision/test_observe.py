@@ -44,6 +44,14 @@ def test_a_good_candidate_walks_through_every_step_at_weight_0() -> None:
     assert first_difference(play.entries) is None
 
 
+def test_between_two_steps_at_weight_0_nothing_is_lost() -> None:
+    play = observing()
+    play.until(lambda p: p.state.run is not None and p.run.step == 0)
+    while play.run.step < 4:
+        play.tick()
+        assert (play.run.weight_since, play.run.watermark) == (play.run.started, play.now - 2)
+
+
 def test_the_soak_is_observed_too() -> None:
     play = observing(plan={**spec().plan.model_dump(by_alias=True), "soakSeconds": 20})
     play.until(lambda play: play.state.run is not None and play.run.stage is Stage.SOAKING)

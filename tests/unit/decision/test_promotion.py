@@ -7,18 +7,47 @@ from typing import Any
 
 import pytest
 
-from kanarya.decision.state import Stage
+from kanarya.decision.custom import Watch
+from kanarya.decision.state import Stage, counted_to
 from tests.unit.decision.play import A, Play, at_weight, spec, started
+
+SOAKED = {"steps": [{"weight": 5, "durationSeconds": 5}, {"weight": 100, "durationSeconds": 5}], "soakSeconds": 60}
 
 
 def test_a_soak_is_judged_before_promotion() -> None:
-    plan = {"steps": [{"weight": 5, "durationSeconds": 5}, {"weight": 100, "durationSeconds": 5}], "soakSeconds": 60}
-    play = started(spec=spec(plan=plan))
+    play = started(spec=spec(plan=SOAKED))
     play.until(lambda p: p.state.run is not None and p.run.stage is Stage.SOAKING)
     began = play.now
     play.traffic.errors = 0.5
     assert play.ended() == "RolledBack"
     assert play.now - began < 20
+
+
+def test_between_the_last_step_and_the_soak_nothing_is_lost() -> None:
+    """The soak counts from where the step has counted to; what came meanwhile came at the same weight."""
+    play = started(spec=spec(plan=SOAKED))
+    play.until(at_weight(100))
+    raised = play.run.weight_since
+    play.until(lambda p: p.run.stage is Stage.SOAKING)
+    assert (play.run.weight_since, play.run.watermark, play.run.counts.candidate.requests) == (raised, play.now - 2, 0)
+    began = play.now
+    play.tick()
+    assert play.run.counts.candidate.requests == play.traffic.rate
+    assert play.run.counting_since == began
+    play.traffic.errors = 0.5
+    play.tick()
+    assert play.state.run is None or play.run.stage is Stage.ROLLING_BACK
+
+
+def test_a_ratio_of_the_teams_own_is_not_counted_twice_by_the_soak() -> None:
+    play = started(spec=spec(plan=SOAKED))
+    play.until(at_weight(100))
+    play.tick(3)
+    assert play.run.stage is Stage.STEPPING
+    counted = play.now - 1.5
+    play.state = play.state.model_copy(update={"run": play.run.model_copy(update={"custom": {"low": Watch(counted)}})})
+    play.until(lambda p: p.run.stage is Stage.SOAKING)
+    assert counted_to(play.run, "low") == counted
 
 
 def test_a_breach_after_the_switch_goes_back_to_the_old_stable() -> None:
