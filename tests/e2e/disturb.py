@@ -96,25 +96,21 @@ def api_server_away(name: str) -> Iterator[None]:
         lab.eventually(lambda: api_server_answers(name, address), "the API server again", BACK_SECONDS, pause=0.2)
 
 
-@contextlib.contextmanager
-def names_known_afterwards() -> Iterator[None]:
-    """In the end, wait until every DNS server of the cluster knows a Service that is new.
+def wait_for_names() -> None:
+    """Wait until every DNS server of the cluster knows a Service that is new.
 
     After an outage of the API server each comes back to its watches in its own time. Until then clients of a new Service find no address
     at every other try.
     """
+    service = f"made-{time.time_ns()}"
+    lab.kubectl("create", "service", "clusterip", service, "-n", "default", "--tcp=80")
+    # Each lookup meets a server by chance: one that lags is met by some of so many.
+    script = f"import socket; [socket.getaddrinfo('{service}.default.svc.cluster.local.', 80) for _ in range(20)]"
+    lookups = ("kubectl", "exec", "-n", lab.OPERATOR_NAMESPACE, "deployment/kanarya", "--", "python", "-c", script)
     try:
-        yield
+        lab.eventually(lambda: succeeds(*lookups, seconds=20), "DNS servers that know a new Service", NAMES_SECONDS)
     finally:
-        service = f"made-{time.time_ns()}"
-        lab.kubectl("create", "service", "clusterip", service, "-n", "default", "--tcp=80")
-        # Each lookup meets a server by chance: one that lags is met by some of so many.
-        script = f"import socket; [socket.getaddrinfo('{service}.default.svc.cluster.local.', 80) for _ in range(20)]"
-        lookups = ("kubectl", "exec", "-n", lab.OPERATOR_NAMESPACE, "deployment/kanarya", "--", "python", "-c", script)
-        try:
-            lab.eventually(lambda: succeeds(*lookups, seconds=20), "DNS servers that know a new Service", NAMES_SECONDS)
-        finally:
-            lab.kubectl("delete", "service", service, "-n", "default")
+        lab.kubectl("delete", "service", service, "-n", "default")
 
 
 def restart_node(name: str) -> None:

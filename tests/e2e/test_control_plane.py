@@ -10,7 +10,7 @@ import pytest
 from examples import lab
 from examples.lab import ModelService, steps
 from tests.e2e.conftest import Serving, check_end, no_client_error, quick_spec, weights_entered
-from tests.e2e.disturb import api_server_away, candidate_pods, kill_processes, names_known_afterwards, node, restart_node
+from tests.e2e.disturb import api_server_away, candidate_pods, kill_processes, node, restart_node, wait_for_names
 
 pytestmark = pytest.mark.alone
 
@@ -22,8 +22,8 @@ LOWERED_SECONDS = 16.0
 @pytest.fixture(autouse=True)
 def names_known(turn: None) -> Iterator[None]:
     """Let no other test begin before new Services have names again."""
-    with names_known_afterwards():
-        yield
+    yield
+    wait_for_names()
 
 
 def long_first_step(seconds: int) -> dict[str, object]:

@@ -147,8 +147,8 @@ PATCHES = (
     Patch(
         "what was counted before a foreign cut still counts",
         "decision/keeping.py",
-        '"watermark": now, **run.anew()}',
-        '"watermark": now}',
+        "**run.afresh(now)}",
+        '"weight_since": now, "watermark": now}',
         "decision/test_route.py::test_a_foreign_cut_is_earned_again_not_written_back",
     ),
     Patch(

@@ -112,7 +112,7 @@ def current_revision(view: View) -> Identity | None:
     The Deployment controller writes the same revision number on the Deployment and on the ReplicaSet of its template.
     """
     target = view.target
-    if target is None or target.get("status", {}).get("observedGeneration", 0) < target["metadata"].get("generation", 0):
+    if target is None or not _acted_on(target):
         return None
     key = "deployment.kubernetes.io/revision"
     number = target["metadata"].get("annotations", {}).get(key)
@@ -262,8 +262,13 @@ def _rolling(deployment: Object) -> bool:
     The last ones go after the new ones are all there, so no number of available or updated pods alone shows it.
     """
     status = deployment.get("status", {})
-    seen = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
-    return not seen or status.get("replicas", 0) > status.get("updatedReplicas", 0)
+    return not _acted_on(deployment) or status.get("replicas", 0) > status.get("updatedReplicas", 0)
+
+
+def _acted_on(deployment: Object) -> bool:
+    """Whether its controller has acted on a Deployment as it is now."""
+    observed: int = deployment.get("status", {}).get("observedGeneration", 0)
+    return bool(observed >= deployment["metadata"].get("generation", 0))
 
 
 def _endpoints(plan: Plan, view: View, revision: str | None) -> tuple[int, int]:

@@ -44,7 +44,7 @@ def cut(run: Run, weight: int, now: float, *, switched: bool) -> Run:
     A promotion whose Service has `switched` to the new stable goes on: what the weight lost, the new stable serves.
     """
     before = (Stage.SOAKING,) if switched else (Stage.SOAKING, Stage.PROMOTING)
-    changes = {"weight": weight, "weight_since": now, "step_since": now, "watermark": now, **run.anew()}
+    changes = {"weight": weight, "step_since": now, **run.afresh(now)}
     return run.model_copy(update={**changes, "stage": Stage.STEPPING if run.stage in before else run.stage})
 
 

@@ -107,7 +107,7 @@ def set_forward(state: State, now: float, seconds: float) -> State:
         return state
     changes: dict[str, Any] = {"proof_since": now}
     if run.weight_since + seconds > run.watermark:
-        changes |= {"weight_since": now, "watermark": now, **run.anew()}
+        changes |= run.afresh(now)
     return state.model_copy(update={"run": run.model_copy(update=changes)})
 
 

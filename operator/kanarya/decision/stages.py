@@ -175,7 +175,7 @@ def enter_step(state: State, index: int, now: float) -> State:
     if run is None or run.spec is None or state.intent is None:
         raise AssertionError("a step is entered with an intent")
     again = index == run.step
-    counting = run.onward() if state.intent == run.weight else {"weight_since": now, "watermark": now, **run.anew()}
+    counting = run.onward() if state.intent == run.weight else run.afresh(now)
     changes: dict[str, Any] = {
         "stage": Stage.STEPPING,
         "step": index,

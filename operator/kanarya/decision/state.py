@@ -112,6 +112,10 @@ class Run(Record):
         gone = {"counts": Counts(), "rings": {}, "custom": {}, "storm_since": None, "sampled_since": None}
         return {**gone, "bursts": next_stage(self.bursts)}
 
+    def afresh(self, now: float) -> dict[str, Any]:
+        """Give the changes with which counting begins again for a weight that stands since now."""
+        return {"weight_since": now, "watermark": now, **self.anew()}
+
     def onward(self) -> dict[str, Any]:
         """Give the changes with which a stage of the same weight begins to count where the one before ended: nothing in between is lost."""
         return {**self.anew(), "custom": self.custom}
