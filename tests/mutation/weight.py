@@ -65,9 +65,23 @@ WEIGHT = (
     Patch(
         "samples of a foreign weight are proof",
         "decision/observing.py",
-        "    if reading.newest_counted <= run.proof_since:",
-        "    if reading.newest_counted < 0:",
+        "reading.newest_counted <= max(run.proof_since, draft.state.doubted_until)",
+        "reading.newest_counted <= draft.state.doubted_until",
         "decision/test_route.py::test_after_a_foreign_rise_the_next_weight_needs_newer_samples",
+    ),
+    Patch(
+        "samples of times that a clock set back brings again are proof",
+        "decision/observing.py",
+        "reading.newest_counted <= max(run.proof_since, draft.state.doubted_until)",
+        "reading.newest_counted <= run.proof_since",
+        "decision/test_clocks.py::test_the_run_after_a_clock_was_set_back_waits_as_well",
+    ),
+    Patch(
+        "nobody notices a clock that was set back while nothing was noted",
+        "controller/reconcile.py",
+        "        elif stepped < -CLOCK_STEP_SECONDS:\n",
+        "        elif stepped < -1e9:\n",
+        "controller/test_faults.py::test_a_clock_set_back_between_two_runs_brings_no_sample_again",
     ),
     Patch(
         "samples from before a lower weight was written are proof",

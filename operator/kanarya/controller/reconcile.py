@@ -26,10 +26,11 @@ from kanarya.controller.queue import Key
 from kanarya.controller.status import Report, status_of
 from kanarya.controller.turns import Turns
 from kanarya.decision.actions import LowerWeight, Notice, RaiseWeight
+from kanarya.decision.clocks import begun, set_back, set_forward
 from kanarya.decision.counts import Reading
 from kanarya.decision.draft import Decision
 from kanarya.decision.ending import requested_ending
-from kanarya.decision.lifecycle import begun, decide, lowered, raised, recover, set_forward
+from kanarya.decision.lifecycle import decide, lowered, raised, recover
 from kanarya.decision.state import Run, Stage, State
 from kanarya.decision.world import World
 from kanarya.telemetry.request import ReadRequest
@@ -237,6 +238,8 @@ class Reconciler:
         memory.looked = now, steady
         if stepped > CLOCK_STEP_SECONDS:
             state = set_forward(state, now, stepped)
+        elif stepped < -CLOCK_STEP_SECONDS:
+            state = set_back(state, now, -stepped)
         if memory.lowering:
             state, memory.lowering = lowered(state, now), False
         memory.saved_at, memory.told_at = min(memory.saved_at, now), min(memory.told_at, now)

@@ -8,8 +8,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from kanarya.api.rollout import RolloutSpec
 from kanarya.decision.actions import (
     DeleteStable,
@@ -23,7 +21,6 @@ from kanarya.decision.actions import (
 from kanarya.decision.draft import SOON, Decision, Draft
 from kanarya.decision.ending import WOULD_PROMOTE
 from kanarya.decision.keeping import cut, keep_stable, repair_service
-from kanarya.decision.plausible import AHEAD_SECONDS
 from kanarya.decision.progress import progress
 from kanarya.decision.stages import SETTLE_SECONDS, enter_step
 from kanarya.decision.state import Chain, Run, Stage, State
@@ -31,22 +28,6 @@ from kanarya.decision.world import Target, World
 
 CALM_SECONDS, LONGEST_CALM_SECONDS = 300.0, 3600.0
 """Time from an interruption to the next run of the same revision: after the first, and at most."""
-UNNOTED_SECONDS = 60.0
-"""From the latest time noted of a run to the newest sample from before the clock was set back, and until that is stale."""
-_TIMES = (
-    "started",
-    "weight_since",
-    "step_since",
-    "watermark",
-    "drift_since",
-    "drift_watermark",
-    "within_since",
-    "unready_since",
-    "storm_since",
-    "sampled_since",
-    "checked",
-)
-"""Of a run: all that are never later than the present."""
 FRUITLESS_SECONDS = 120.0
 """After this a clone without any available pod may be given up for another template."""
 
@@ -73,42 +54,6 @@ def decide(spec: RolloutSpec, state: State, world: World, now: float) -> Decisio
     else:
         _idle(draft)
     return draft.finish()
-
-
-def begun(state: State, now: float) -> State:
-    """Let a run that began in the future begin now: the clock was set back, and nothing may wait until it has caught up.
-
-    Only a rise does, within bounds: Prometheus' clock may have been set back as well, and then it shows what it stored for the same time
-    before. The next process could not tell.
-    """
-    run = state.run
-    if run is None:
-        return state
-    noted = {name: getattr(run, name) or 0.0 for name in _TIMES}
-    ahead: dict[str, Any] = {name: now for name, at in noted.items() if at > now}
-    proof = max(run.proof_since, max(noted.values()) + UNNOTED_SECONDS if ahead else 0.0)
-    if proof > now:
-        ahead["proof_since"] = proof if proof <= now + AHEAD_SECONDS else now
-    if any(since > now for since in run.missing_since.values()):
-        ahead["missing_since"] = {policy: min(since, now) for policy, since in run.missing_since.items()}
-    if any(watch.until > now for watch in run.custom.values()):
-        ahead["custom"] = {name: watch.not_after(now) for name, watch in run.custom.items()}
-    return state.model_copy(update={"run": run.model_copy(update=ahead)}) if ahead else state
-
-
-def set_forward(state: State, now: float, seconds: float) -> State:
-    """Give the state after the clock was set forward by so many seconds: what was noted by a slow clock lies earlier than it was.
-
-    The next rise needs samples newer than this. What was counted still stands, and counting goes on from there; only where the next
-    samples may be from before the weight changed, it begins again.
-    """
-    run = state.run
-    if run is None:
-        return state
-    changes: dict[str, Any] = {"proof_since": now}
-    if run.weight_since + seconds > run.watermark:
-        changes |= run.afresh(now)
-    return state.model_copy(update={"run": run.model_copy(update=changes)})
 
 
 def lowered(state: State, now: float) -> State:

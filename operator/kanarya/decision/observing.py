@@ -128,6 +128,6 @@ def fresh(draft: Draft) -> bool:
     reading, run = draft.world.reading, draft.run
     if reading is None or reading.newest_counted is None or ALL in reading.missing or reading.history_lost:
         return False
-    if reading.newest_counted <= run.proof_since:
+    if reading.newest_counted <= max(run.proof_since, draft.state.doubted_until):
         return False
     return reading.newest_counted > max(draft.world.started, run.weight_since)

@@ -176,6 +176,7 @@ class State(Record):
     last_run: str = ""
     retired: Mapping[str, float] = Field({}, description="Stable revisions to delete, and when.")
     scale_down_at: float | None = Field(None, description="When the target's pods may go.")
+    doubted_until: float = Field(0, description="Samples up to here allow no rise: the clock was set back, and they may be older.")
     history: tuple[Ended, ...] = ()
     chain: Chain | None = None
 

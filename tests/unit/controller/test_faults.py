@@ -176,6 +176,17 @@ async def test_a_clock_that_is_set_back_holds_nothing_up_and_hides_nothing() -> 
     assert await sim.weight() == 0
 
 
+async def test_a_clock_set_back_between_two_runs_brings_no_sample_again() -> None:
+    sim = await Simulation().adopted()
+    await sim.tick()
+    sim.set_clock(-40)
+    await sim.tick()
+    at = sim.now
+    await sim.release("v2")
+    await sim.until(lambda status: (status.get("run") or {}).get("weight") == 5, limit=150)
+    assert sim.now - 2 > at + 40
+
+
 async def test_a_process_goes_by_no_sample_of_before_though_the_clock_was_set_forward_since_it_began() -> None:
     sim = await releasing(5)
     for _ in range(8):

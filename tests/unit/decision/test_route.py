@@ -1,4 +1,4 @@
-"""The route in other hands, clocks that are set, and restarts of the operator."""
+"""The route in other hands, and restarts of the operator."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from kanarya.decision.actions import LowerWeight, RaiseWeight
-from kanarya.decision.lifecycle import UNNOTED_SECONDS, begun, decide, lowered, recover, set_forward
-from kanarya.decision.plausible import AHEAD_SECONDS
+from kanarya.decision.lifecycle import decide, lowered, recover
 from kanarya.decision.state import Stage
 from tests.unit.decision.play import B, Play, Traffic, at_weight, spec, started
 
@@ -50,51 +49,6 @@ def test_a_rise_needs_samples_from_after_a_lower_weight_was_written() -> None:
     written = play.now
     play.until(at_weight(10))
     assert play.now - 2 > written
-
-
-def test_a_clock_set_forward_long_after_the_weight_changed_takes_nothing_from_the_counts() -> None:
-    play = started()
-    play.until(lambda play: play.now - play.run.step_since >= 9)
-    known = play.run
-    play.now += 3
-    play.state = set_forward(play.state, play.now, 3.0)
-    assert (play.run.counts, play.run.watermark, play.run.proof_since) == (known.counts, known.watermark, play.now)
-    at = play.now
-    play.until(at_weight(10))
-    assert play.now - 2 > at
-
-
-def test_a_clock_set_forward_just_after_the_weight_changed_begins_the_counts_again() -> None:
-    play = started()
-    play.until(lambda play: play.now - play.run.step_since >= 4)
-    assert play.run.counts.candidate.requests
-    play.now += 8
-    play.state = set_forward(play.state, play.now, 8.0)
-    assert (play.run.counts.candidate.requests, play.run.weight_since, play.run.watermark) == (0, play.now, play.now)
-
-
-def test_only_a_rise_waits_until_a_clock_that_was_set_back_has_caught_up() -> None:
-    play = started()
-    latest = play.run.checked
-    play.now -= 40
-    play.state = begun(play.state, play.now)
-    run = play.run
-    assert max(run.started, run.weight_since, run.step_since, run.watermark, run.checked) == play.now
-    play.state = begun(play.state, play.now)
-    play.until(at_weight(10))
-    assert play.now - 2 > latest + UNNOTED_SECONDS
-
-
-def test_no_rise_waits_for_long_until_a_clock_has_caught_up() -> None:
-    play = started()
-    now = play.now - 900
-    run = begun(play.state, now).run
-    assert run is not None
-    assert run.proof_since == now
-    ahead = play.run.model_copy(update={"proof_since": now + AHEAD_SECONDS + 1})
-    run = begun(play.state.model_copy(update={"run": ahead}), now).run
-    assert run is not None
-    assert run.proof_since == now
 
 
 def test_a_foreign_cut_is_earned_again_not_written_back() -> None:
