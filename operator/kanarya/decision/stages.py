@@ -65,8 +65,13 @@ def _problems(draft: Draft) -> list[tuple[str, str]]:
     reading = world.reading
     wanted = _missing(draft, reading)
     if reading is None or (not wanted and not fresh(draft)):
-        found.append(("WaitingForSamples", "no sample of the candidate that is newer than this run"))
+        found.append(("WaitingForSamples", _awaited(draft, "no sample of the candidate that is newer than this run")))
     return found + wanted + _undecided(draft) + _unproven(draft)
+
+
+def _awaited(draft: Draft, what: str) -> str:
+    wait = draft.state.doubted_until - draft.now
+    return what if wait <= 0 else f"the clock was set back: samples prove nothing for another {wait:.0f} s"
 
 
 def _ready(draft: Draft) -> str:
@@ -205,7 +210,7 @@ def _hold_reason(draft: Draft) -> tuple[str, str] | None:
         if verdict.kind is not Kind.GOOD:
             return verdict.reason, f"{metric}: {verdict.kind.value}; {_said(verdict)}"
     if not fresh(draft):
-        return "WaitingForSamples", "no sample yet that is newer than the last weight change and this process"
+        return "WaitingForSamples", _awaited(draft, "no sample yet that is newer than the last weight change and this process")
     if draft.spec.paused:
         return "Paused", "spec.paused holds the weight"
     if world.pods.ready < draft.replicas:

@@ -55,6 +55,8 @@ def test_a_clock_set_back_while_prometheus_failed_delays_a_rise_though_nothing_n
     at = play.now
     play.edit_route(80)
     play.tick()  # what else a rise waits for ends earlier
+    play.until(lambda play: play.now >= at + 20)
+    assert "the clock was set back: samples prove nothing for another" in play.decisions[-1].message
     play.until(at_weight(10))
     assert play.now - 2 > at + 8 + UNNOTED_SECONDS
 
@@ -64,6 +66,8 @@ def test_the_run_after_a_clock_was_set_back_waits_as_well() -> None:
     play.state = set_back(play.state, play.now, 8.0)
     at = play.now
     play.release(B)
+    play.until(lambda play: play.now >= at + 20)
+    assert "the clock was set back: samples prove nothing for another" in play.decisions[-1].message
     play.until(at_weight(5))
     assert play.now - 2 > at + 8 + UNNOTED_SECONDS
 
