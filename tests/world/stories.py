@@ -340,4 +340,17 @@ STORIES: dict[str, Story] = {
         rate=30,
         scrape=1,
     ),
+    "evidence of a run that ended was refused, and tried again a minute later: nothing else was due": Story(
+        930000674,
+        (
+            Event(11.04, "meddle", {"what": "stable"}),
+            RELEASE,
+            Event(36.72, "api", {"kind": "forbidden", "scope": "configmaps", "share": 0.5, "seconds": 26.0}),
+        ),
+        spec={"replicas": 1, "analysis": {"method": "Sequential"}},
+        models={"v2": Model(very_slow=0.3, startup=2.0)},
+        rate=60,
+        scrape=5,
+        routers=2,
+    ),
 }

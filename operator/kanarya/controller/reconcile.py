@@ -128,7 +128,7 @@ class Reconciler:
             await self._carry_out(plan, view, decision, memory)
         except (Forbidden, Invalid, TemplateLost) as error:  # trying harder does not help: look again at the usual pace, and say it
             notice = Notice("Warning", "WriteRefused", str(error))
-            again = None if decision.again is None else max(decision.again, REFUSED_WRITE_SECONDS)
+            again = REFUSED_SECONDS if decision.again is None else min(max(decision.again, REFUSED_WRITE_SECONDS), REFUSED_SECONDS)
             decision = replace(decision, reason=notice.reason, message=notice.message, notices=(notice,), again=again)
         await self._tell(rollout, world, decision, memory, refused)
         self._metrics.show(key, decision, memory.state.run if memory.state else None, self._clock(), memory.newest)

@@ -14,8 +14,10 @@ from kanarya.cluster.port import (
     DEPLOYMENTS,
     REPLICASETS,
     ROLLOUTS,
+    SERVICES,
     Forbidden,
 )
+from kanarya.controller.reconcile import REFUSED_SECONDS, RESYNC_SECONDS
 from kanarya.decision.counts import Reading
 from kanarya.decision.replay import first_difference
 from kanarya.decision.schema import evidence_schema
@@ -272,6 +274,21 @@ async def test_a_refused_write_is_told_and_keeps_nothing_from_being_judged() -> 
     for _ in range(5):
         await sim.tick()
     assert await sim.weight() == 0
+
+
+async def test_a_refused_write_is_tried_again_soon_though_nothing_else_is_due() -> None:
+    sim = await Simulation().adopted()
+    for _ in range(60):
+        await sim.tick()
+    assert await sim.reconciler.reconcile(KEY) == RESYNC_SECONDS
+
+    async def refused(call: Call) -> None:
+        if call.verb != "get" and call.resource == SERVICES:
+            raise Forbidden("services: not allowed")
+
+    await sim.api.merge_patch(SERVICES, NAMESPACE, names.stable_service(NAME), {"spec": {"selector": {"app": "other"}}})
+    sim.api.before = refused
+    assert await sim.reconciler.reconcile(KEY) == REFUSED_SECONDS
 
 
 async def test_a_lost_template_is_told() -> None:
