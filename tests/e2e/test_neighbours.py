@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from examples import lab
 from examples.lab import ModelService
 from tests.e2e.conftest import Services, Serving, check_end, no_client_error, quick_spec, weights_entered
@@ -46,6 +48,7 @@ http.server.ThreadingHTTPServer(("", 9999), Metrics).serve_forever()
 """Passes the model's own metrics on, and adds what only routers may say."""
 
 
+@pytest.mark.alone  # three services under load, two of them releasing: beside another test routers wait seconds for a core
 def test_what_a_pod_says_of_itself_helps_it_in_nothing_and_harms_nobody(service: Services, serving: Serving) -> None:
     liar = serving(spec=quick_spec())
     beside = serving(spec=quick_spec(seconds=8), namespace=liar.namespace, name="churn", load="load-churn")
