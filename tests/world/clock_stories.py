@@ -133,26 +133,19 @@ CLOCKS: dict[str, Story] = {
         920009871,
         (
             Event(9.72, "trouble", {"kind": "failing", "seconds": 18.9}),
-            Event(14.0, "release", {"version": "v2"}),
+            RELEASE,
             Event(29.06, "jump", {"by": -8.0, "whose": "all"}),
         ),
         spec={"analysis": {"method": "Threshold"}},
         models={"v2": Model(startup=6.0)},
         rate=15,
-        scrape=2,
-        routers=1,
     ),
-    "all clocks were set back between two runs of a revision: the second one went by samples of the first": Story(
+    "all clocks were set back between two runs of a revision: the second one went by samples of the first": released(
         5,
-        (
-            RELEASE,
-            Event(36.0, "abort", {}),
-            Event(44.0, "jump", {"by": -20.0, "whose": "all"}),
-            Event(44.7, "retry", {}),
-        ),
+        Event(36.0, "abort", {}),
+        Event(44.0, "jump", {"by": -20.0, "whose": "all"}),
+        Event(44.7, "retry", {}),
         spec={"analysis": {"method": "Threshold"}},
         rate=15,
-        scrape=2,
-        routers=1,
     ),
 }

@@ -126,7 +126,7 @@ class Reconciler:
         memory.newest = None if world.reading is None else world.reading.newest
         try:
             await self._carry_out(plan, view, decision, memory)
-        except (Forbidden, Invalid, TemplateLost) as error:  # trying harder does not help: look again at the usual pace, and say it
+        except (Forbidden, Invalid, TemplateLost) as error:  # trying harder does not help: look again soon, and say it
             notice = Notice("Warning", "WriteRefused", str(error))
             again = REFUSED_SECONDS if decision.again is None else min(max(decision.again, REFUSED_WRITE_SECONDS), REFUSED_SECONDS)
             decision = replace(decision, reason=notice.reason, message=notice.message, notices=(notice,), again=again)
