@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from kanarya_inference.router.deadline import Deadline
 from kanarya_inference.serving import Receive
 
 CHECK_AFTER_SECONDS = 0.05
@@ -19,12 +20,12 @@ class Caller:
     def __init__(self, receive: Receive, *, reading: bool = False) -> None:
         self.gone = False
         self._receive = receive
-        self._deadline: asyncio.Timeout | None = None
+        self._deadline: asyncio.Timeout | Deadline | None = None
         self._listening: asyncio.Task[None] | None = None
         self._closed = False
         self._timer = None if reading else asyncio.get_running_loop().call_later(CHECK_AFTER_SECONDS, self.listen)
 
-    def may_end(self, deadline: asyncio.Timeout | None) -> None:
+    def may_end(self, deadline: asyncio.Timeout | Deadline | None) -> None:
         """Name the deadline that the client's departure brings forward; None when no attempt runs."""
         self._deadline = deadline
         if deadline is not None and self.gone:

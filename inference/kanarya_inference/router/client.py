@@ -11,7 +11,10 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
-CONNECT_SECONDS = 1.0
+from kanarya_inference.router.deadline import Deadline
+
+CONNECT_SECONDS = 1.25
+"""Longer than the first second of TCP, after which it repeats a request to connect that was lost."""
 IDLE_SECONDS = 4.0
 """Idle connections are given up before the usual servers (5 s) close them, so that few requests meet a closing one."""
 READ_BUFFER = 64 * 2**10
@@ -34,7 +37,7 @@ def session(*, keep_alive: bool) -> aiohttp.ClientSession:
         auto_decompress=False,
         request_class=_PlainRequest,
         read_bufsize=READ_BUFFER,
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
     )
 
 
@@ -45,11 +48,15 @@ def url(host: str, port: int, target: str) -> URL:
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Says whether a request made a connection of its own. A trace says it too, at the cost of six signals for each request."""
+    """Says whether a request made a connection of its own. A trace says it too, at the cost of six signals for each request.
+
+    The time for it is a deadline of ours: the client's own blames the pod for what this process has not come to.
+    """
 
     async def _create_connection(self, *args: Any) -> Any:
         on_new_connection.set(True)
-        return await super()._create_connection(*args)
+        async with Deadline(CONNECT_SECONDS):
+            return await super()._create_connection(*args)
 
 
 class _PlainRequest(aiohttp.ClientRequest):

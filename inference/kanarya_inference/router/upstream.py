@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from io import BytesIO
 
 import aiohttp
@@ -10,6 +9,7 @@ import aiohttp
 from kanarya_inference.router import client
 from kanarya_inference.router.answers import Rest, UnusableAnswer, check, is_short, read_long
 from kanarya_inference.router.caller import Caller
+from kanarya_inference.router.deadline import Deadline
 from kanarya_inference.router.endpoints import Endpoint, Pool
 from kanarya_inference.router.model import Answer, Attempt, Request
 from kanarya_inference.router.uploads import Upload
@@ -65,7 +65,7 @@ class Upstream:
         if endpoint is None:
             return Attempt("unreachable", 0.0, problem="no ready endpoint", sent=False)
         try:
-            async with asyncio.timeout(seconds) as deadline:
+            async with Deadline(seconds) as deadline:
                 if caller is not None:
                     caller.may_end(deadline)
                 try:
