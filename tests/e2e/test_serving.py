@@ -9,6 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from examples import lab
 from examples.lab import ModelService
 from tests.e2e.conftest import Services, check_end, check_evidence, no_client_error, quick_spec
@@ -26,6 +28,7 @@ def test_the_image_is_small() -> None:
     assert int(lab.run("docker", "image", "inspect", "--format", "{{.Size}}", "kanarya/inference:dev")) < MOST_BYTES
 
 
+@pytest.mark.alone  # so many requests, and six pods that read models: beside another test answers wait seconds for a core
 def test_a_reload_a_drain_and_a_release_fail_no_request(service: Services) -> None:
     found = service(spec=quick_spec(10, 50, 100))
     found.release("v1.8.0")
