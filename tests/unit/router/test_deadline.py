@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from aiohttp import web
 
 from kanarya_inference.router import client
 from kanarya_inference.router.deadline import PIECES, Deadline
-from tests.unit.router.conftest import Start, eventually
+from tests.unit.router.conftest import Rig, Start, eventually
 
 pytestmark = pytest.mark.slow
 
@@ -71,21 +72,29 @@ async def _ended_at_once(deadline: Deadline) -> None:
         await asyncio.sleep(1)
 
 
+def _before_connecting(router: Rig, monkeypatch: pytest.MonkeyPatch, act: Callable[[], Awaitable[None]]) -> None:
+    loop = asyncio.get_running_loop()
+    connect = loop.sock_connect
+
+    async def acting(sock: Any, address: Any) -> None:
+        if address == router.stable[0].address:
+            await act()
+        await connect(sock, address)
+
+    monkeypatch.setattr(loop, "sock_connect", acting)
+
+
 async def test_a_router_without_a_core_still_takes_the_connection_that_the_pod_has_accepted(
     rig: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On an overcommitted machine every request that made a connection just then was answered 503, as was its second attempt."""
     monkeypatch.setattr(client, "CONNECT_SECONDS", 0.2)
     router = await rig()
-    loop = asyncio.get_running_loop()
-    connect = loop.sock_connect
 
-    async def stalled(sock: Any, address: Any) -> None:
-        if address == router.stable[0].address:
-            loop.call_soon(time.sleep, 0.4)
-        await connect(sock, address)
+    async def stall() -> None:
+        asyncio.get_running_loop().call_soon(time.sleep, 0.4)
 
-    monkeypatch.setattr(loop, "sock_connect", stalled)
+    _before_connecting(router, monkeypatch, stall)
     statuses = [status for status, _, _ in await asyncio.gather(*(router.predict() for _ in range(3)))]
     assert statuses == [200] * 3
     assert await router.attempts(track="stable", outcome="unreachable") == 0
@@ -94,15 +103,7 @@ async def test_a_router_without_a_core_still_takes_the_connection_that_the_pod_h
 async def test_a_pod_that_accepts_no_connection_is_given_up(rig: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "CONNECT_SECONDS", 0.2)
     router = await rig()
-    loop = asyncio.get_running_loop()
-    connect = loop.sock_connect
-
-    async def silent(sock: Any, address: Any) -> None:
-        if address == router.stable[0].address:
-            await asyncio.sleep(5)
-        await connect(sock, address)
-
-    monkeypatch.setattr(loop, "sock_connect", silent)
+    _before_connecting(router, monkeypatch, lambda: asyncio.sleep(5))
     status, _, body = await router.predict()
     assert (status, body["error"]) == (503, "stable: no connection in time")
 
