@@ -199,12 +199,14 @@ class ModelService:
         with ThreadPoolExecutor(len(pods)) as pool:
             list(pool.map(switch, pods))
 
-    def start_load(self, rate: int = 50, url: str = "") -> None:
+    def start_load(self, rate: int = 50, *, wait_for_router: bool = True) -> None:
         """Start the steady load in a pod: half of it on new connections, every error counted."""
-        if not url:  # a ClusterIP is not answered by its own endpoints before kube-proxy has heard of them
+        if wait_for_router:  # a ClusterIP is not answered by its own endpoints before kube-proxy has heard of them
             kubectl("rollout", "status", "-n", self.namespace, f"deployment/{self.name}-router", "--timeout=90s")
             time.sleep(3)
-        command = ["kanarya-ml", "load", "--url", url or f"http://{self.name}/ml/predict", "--rate", str(rate), "--port", "9000"]
+        # The address, not the name: what goes wrong with names is no fault of anything that is looked at here.
+        address = get(self.namespace, "service", self.name)["spec"]["clusterIP"]
+        command = ["kanarya-ml", "load", "--url", f"http://{address}/ml/predict", "--rate", str(rate), "--port", "9000"]
         container = {
             "name": self.load,
             "image": "kanarya/inference:dev",
@@ -212,6 +214,8 @@ class ModelService:
             "command": command,
             "ports": [{"containerPort": 9000}],
             "readinessProbe": {"httpGet": {"path": "/stats", "port": 9000}, "periodSeconds": 1},
+            # Who asks for nothing gets no core for seconds while other pods start, and would call answers late that were not.
+            "resources": {"requests": {"cpu": "50m", "memory": "96Mi"}},
         }
         metadata = {"name": self.load, "namespace": self.namespace, "labels": {"app": "load"}}
         body = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata}

@@ -63,6 +63,8 @@ def create(settings: Settings, image: str | None) -> None:
     with step("waiting for the cluster's own pods"):
         kubectl(settings, "wait", "--for=create", "serviceaccount/default", f"--timeout={READY_SECONDS}s")
         kubectl(settings, "wait", "--for=condition=Ready", "node", "--all", f"--timeout={READY_SECONDS}s")
+        # Without a request of its own it waits for a core as long as others want one, and clients are sent to pods that are gone.
+        kubectl(settings, "-n", "kube-system", "set", "resources", "daemonset/kube-proxy", "--requests=cpu=50m")
         kubectl(settings, "-n", "kube-system", "rollout", "status", "deployment/coredns", f"--timeout={READY_SECONDS}s")
         kubectl(settings, "-n", "kube-system", "rollout", "status", "daemonset/kube-proxy", f"--timeout={READY_SECONDS}s")
         wait_until(

@@ -143,7 +143,7 @@ def test_adoption_of_a_running_deployment_without_a_client_error(service: Callab
     set_selector(found, direct)
     lab.kubectl("scale", "-n", found.namespace, "deploy/fraud", "--replicas=2")
     lab.kubectl("rollout", "status", "-n", found.namespace, "deploy/fraud", "--timeout=90s")
-    found.start_load(url="http://fraud/ml/predict")
+    found.start_load(wait_for_router=False)
     lab.apply(rollout_of(found))
     found.wait(lambda status: status.get("reason") == "ServiceSelectsTarget", "the refusal", 90)
     assert found.condition("Ready") == ("False", "ServiceSelectsTarget")
