@@ -26,6 +26,7 @@ import msgspec
 import numpy as np
 from aiohttp import web
 
+from kanarya_inference.deadline import Deadline
 from kanarya_inference.features import snapshot_schema
 from kanarya_inference.load_rows import row_bodies
 from kanarya_inference.training.data import draw
@@ -44,7 +45,8 @@ _STEP = math.log(1.01)  # latencies are kept in buckets one per cent wide
 class LoadStats:
     """What the clients saw since the last reset. Times are seconds since the epoch, latencies milliseconds.
 
-    Latency runs from the planned moment of sending to the last byte of the answer.
+    Latency runs from the planned moment of sending to the last byte of the answer. `late` is the most by which a request left after that
+    moment: when the load itself gets no core, its latencies say more of it than of those who answer.
     """
 
     clock: Callable[[], float] = time.time
@@ -57,6 +59,7 @@ class LoadStats:
     by_version: dict[str, dict[str, float]] = field(init=False)
     by_track: Counter[str] = field(init=False)
     answers: deque[tuple[float, str | None, str | None, int, float]] = field(init=False)
+    late: float = field(init=False)
     _latencies: Counter[int] = field(init=False)
     _slowest: float = field(init=False)
 
@@ -72,7 +75,7 @@ class LoadStats:
         self.by_status, self.by_track, self._latencies = Counter(), Counter(), Counter()
         self.by_version = {}
         self.answers = deque(maxlen=KEPT_ANSWERS)
-        self._slowest = 0.0
+        self.late = self._slowest = 0.0
 
     def error(self, kind: str, message: str) -> None:
         """Count one error."""
@@ -109,6 +112,7 @@ class LoadStats:
             "sent": self.sent,
             "answered": self.answered,
             "in_flight": in_flight,
+            "late_ms": round(self.late, 3),
             "error_count": self.error_count,
             "errors": list(self.errors),
             "by_status": dict(self.by_status),
@@ -186,7 +190,7 @@ class LoadGenerator:
     async def run(self) -> None:
         """Send, then wait for the last answers."""
         loop = asyncio.get_running_loop()
-        timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=None)  # each request has a deadline of its own
         fresh = aiohttp.TCPConnector(force_close=True, limit=0)
         # Unlimited, so that a pool never holds a request back; a steady load keeps a few connections in it.
         kept = aiohttp.TCPConnector(limit=0, keepalive_timeout=600)
@@ -209,6 +213,7 @@ class LoadGenerator:
                     continue
                 self.in_flight += 1
                 self.stats.sent += 1
+                self.stats.late = max(self.stats.late, (loop.time() - planned) * 1000)
                 tasks.create_task(self._send(session, next(self._bodies), planned))
 
     async def _stopped_within(self, seconds: float) -> None:
@@ -220,7 +225,7 @@ class LoadGenerator:
         loop = asyncio.get_running_loop()
         try:
             # aiohttp repeats idempotent methods on a lost kept-alive connection; POST is not among them.
-            async with session.post(self._url, data=body, allow_redirects=False) as response:
+            async with Deadline(TIMEOUT_SECONDS), session.post(self._url, data=body, allow_redirects=False) as response:
                 content = await response.read()
             self.stats.answer(response.status, response.headers, content, (loop.time() - planned) * 1000)
         except TimeoutError:

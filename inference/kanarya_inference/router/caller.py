@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from kanarya_inference.router.deadline import Deadline
+from kanarya_inference.deadline import Deadline
 from kanarya_inference.serving import Receive
 
 CHECK_AFTER_SECONDS = 0.05

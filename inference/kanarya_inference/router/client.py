@@ -11,7 +11,7 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
-from kanarya_inference.router.deadline import Deadline
+from kanarya_inference.deadline import Deadline
 
 CONNECT_SECONDS = 1.25
 """Longer than the first second of TCP, after which it repeats a request to connect that was lost."""

@@ -6,10 +6,10 @@ from io import BytesIO
 
 import aiohttp
 
+from kanarya_inference.deadline import Deadline
 from kanarya_inference.router import client
 from kanarya_inference.router.answers import Rest, UnusableAnswer, check, is_short, read_long
 from kanarya_inference.router.caller import Caller
-from kanarya_inference.router.deadline import Deadline
 from kanarya_inference.router.endpoints import Endpoint, Pool
 from kanarya_inference.router.model import Answer, Attempt, Request
 from kanarya_inference.router.uploads import Upload

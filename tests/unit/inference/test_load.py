@@ -2,6 +2,7 @@ import asyncio
 import json
 import math
 import random
+import time
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -35,8 +36,10 @@ def generator(url: str, stats: LoadStats | None = None, **changes: Any) -> LoadG
 
 
 @asynccontextmanager
-async def raw_server(answers_per_connection: int, answer: bytes = ANSWER + BODY) -> AsyncIterator[tuple[str, list[int]]]:
-    """Answer so many requests on each connection, then close it; yields the URL and requests per connection."""
+async def raw_server(
+    answers_per_connection: int, answer: bytes = ANSWER + BODY, *, after: float = 0.0
+) -> AsyncIterator[tuple[str, list[int]]]:
+    """Answer so many requests on each connection, each `after` some seconds, then close it; yields the URL and requests per connection."""
     connections: list[int] = []
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -47,6 +50,7 @@ async def raw_server(answers_per_connection: int, answer: bytes = ANSWER + BODY)
             length = next(int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length"))
             await reader.readexactly(length)
             connections[index] += 1
+            await asyncio.sleep(after)
             writer.write(answer)
         if answers_per_connection < 10:  # take the next request and close without an answer
             await reader.read(1)
@@ -123,6 +127,17 @@ async def test_a_silent_server_is_a_timeout_and_requests_leave_on_time(monkeypat
     assert run.stats.error_count == 20
 
 
+async def test_a_load_that_gets_no_core_blames_nobody_and_says_how_late_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "TIMEOUT_SECONDS", 0.4)
+    async with raw_server(1000, after=0.1) as (url, _):
+        run = generator(url)
+        asyncio.get_running_loop().call_later(0.2, time.sleep, 1.0)
+        await run.run()
+    stats = run.stats.to_json(0)
+    assert (stats["answered"], stats["error_count"]) == (50, 0), stats["errors"]
+    assert 700 < stats["late_ms"] < 30_000
+
+
 async def test_requests_in_flight_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load, "TIMEOUT_SECONDS", 0.3)
     monkeypatch.setattr(load, "MAX_IN_FLIGHT", 5)
@@ -175,6 +190,7 @@ async def test_control_server_reports_and_resets(baseline: Path) -> None:
                 fresh = await response.json()
             assert (fresh["sent"], fresh["answered"], fresh["by_version"]) == (0, 0, {})
             assert fresh["started_at"] > stats["started_at"]
+            assert fresh["late_ms"] == 0 < stats["late_ms"]
             run.stop()
             await asyncio.wait_for(sending, 1)
         finally:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from kanarya_inference.deadline import PIECES, Deadline
 from kanarya_inference.router import client
-from kanarya_inference.router.deadline import PIECES, Deadline
 from tests.unit.router.conftest import Rig, Start, eventually
 
 pytestmark = pytest.mark.slow
